@@ -1,0 +1,84 @@
+"""The command `vaegan`: one verb a job. Results go to stdout, chatter to stderr.
+
+Verbs are registered by name, so that `vaegan --help` imports neither torch nor matplotlib.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Group
+
+from vaegan import __version__
+from vaegan.errors import VaeganError
+
+__all__ = ["app", "main"]
+
+VERBS = {
+    "Train": {
+        "train": ("train:train", "Train a system on a data set, or go on with a run."),
+    },
+    "Use a trained run": {
+        "reconstruct": ("pictures:reconstruct", "Test images above, reconstructions below."),
+        "sample": ("pictures:sample", "Draw new images from the prior, by label."),
+        "transfer": ("pictures:transfer", "Render the style of images in every class."),
+        "manifold": ("pictures:manifold", "A grid of images over two latent dimensions."),
+        "interpolate": ("pictures:interpolate", "From one image to another through the code."),
+        "latents": ("pictures:latents", "Where the encoder puts the test images."),
+        "film": ("films:film", "The manifold through training, as MP4 and WebP."),
+    },
+    "See everything": {
+        "figures": ("report:figures", "Draw every picture and film of a run."),
+        "report": ("report:report", "One self-contained HTML page about a run."),
+    },
+}
+
+
+def app(asked: str | None = None) -> App:
+    """The command-line application; the verb `asked` for shows its own, full help."""
+    application = App(
+        name="vaegan",
+        version=__version__,
+        help=(
+            "Train conditional autoencoders with a learned metric, then reconstruct, sample and "
+            "transfer style.\n\n"
+            "Begin with: `vaegan train --data digits --minutes 2 --outdir runs/first`, then "
+            "`vaegan figures runs/first`."
+        ),
+        help_format="markdown",
+    )
+    for place, (title, verbs) in enumerate(VERBS.items()):
+        group = Group(title, sort_key=place)
+        for verb, (where, summary) in verbs.items():
+            short = None if verb == asked else summary
+            application.command(f"vaegan.cli.{where}", name=verb, group=group, help=short)
+    return application
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; exit code 2 and one line on stderr for everything a user can mend."""
+    # A waiting OpenMP thread that spins on a busy core slows training many times over.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    try:
+        outcome = app(arguments[0] if arguments else None)(
+            arguments, exit_on_error=False, print_error=False, result_action="return_value"
+        )
+    except CycloptsError as error:
+        _fail(f"{error}".strip().replace("\n", " "))
+    except VaeganError as error:
+        _fail(str(error))
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        _fail(f"{error.strerror or error}{where}")
+    except KeyboardInterrupt:
+        print("vaegan: interrupted", file=sys.stderr)
+        sys.exit(130)
+    sys.exit(outcome if isinstance(outcome, int) else 0)
+
+
+def _fail(message: str) -> None:
+    print(f"vaegan: {message}", file=sys.stderr)
+    sys.exit(2)

@@ -1,0 +1,115 @@
+"""What a training run shows while it goes: a bar with ETA and losses, and TensorBoard."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+from importlib.util import find_spec
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+
+if TYPE_CHECKING:
+    from vaegan.rundir import RunDirectory
+    from vaegan.trainer import Trainer
+    from vaegan.training import Watcher
+
+__all__ = ["Bar", "boards", "tracked"]
+
+Item = TypeVar("Item")
+SHOWN = ("pixel", "similarity", "kl", "gan", "fooling")
+
+
+class Bar:
+    """A progress bar on stderr; plain lines, now and then, when stderr is no terminal."""
+
+    def __init__(self) -> None:
+        self.console = Console(stderr=True)
+        self.progress = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:3.0f}%"),
+            TimeRemainingColumn(),
+            TextColumn("{task.description}"),
+            console=self.console,
+            disable=not self.console.is_terminal,
+        )
+        self.task: TaskID | None = None
+        self.told = 0.0
+
+    def __enter__(self) -> Bar:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def started(self, trainer: Trainer, share: float) -> None:
+        """Show the bar, and where a resumed run goes on."""
+        if trainer.progress.step:
+            print(f"resuming at step {trainer.progress.step}", file=sys.stderr)
+        self.task = self.progress.add_task("starting", total=1.0)
+        self.progress.update(self.task, completed=min(share, 1.0))
+        self.told = share
+
+    def stepped(self, trainer: Trainer, share: float, row: dict[str, float] | None) -> None:
+        """Move the bar; write the losses when there are new ones."""
+        assert self.task is not None
+        self.progress.update(self.task, completed=min(share, 1.0))
+        if row:
+            losses = "  ".join(f"{name} {row[name]:.4g}" for name in SHOWN if name in row)
+            text = f"step {trainer.progress.step}  {losses}  {row['images_per_second']:.0f} img/s"
+            self.progress.update(self.task, description=text)
+            if self.progress.disable and share - self.told >= 0.1:
+                self.told = share
+                print(f"{share:4.0%}  {text}", file=sys.stderr)
+
+    def framed(self, trainer: Trainer) -> None:
+        """Nothing to show."""
+
+
+class Board:
+    """Scalars and pictures for TensorBoard, under RUN/tensorboard."""
+
+    def __init__(self, run: RunDirectory):
+        self.run = run
+        self.writer: Any = None
+
+    def started(self, trainer: Trainer, share: float) -> None:
+        """Open the event file."""
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.writer = SummaryWriter(
+            str(self.run.path / "tensorboard"), purge_step=trainer.progress.step + 1
+        )
+
+    def stepped(self, trainer: Trainer, share: float, row: dict[str, float] | None) -> None:
+        """Write every value of a row."""
+        for name, value in (row or {}).items():
+            self.writer.add_scalar(name, value, trainer.progress.step)
+
+    def framed(self, trainer: Trainer) -> None:
+        """Write a picture of samples."""
+        from vaegan.gallery import samples
+
+        if trainer.average.model.config.family != "ae":
+            import numpy as np
+
+            picture = np.asarray(samples(trainer.average.model, n=10))
+            self.writer.add_image("samples", picture, trainer.progress.step, dataformats="HWC")
+        self.writer.flush()
+
+
+def boards(run: RunDirectory) -> list[Watcher]:
+    """TensorBoard when the extra is installed, else nothing."""
+    return [Board(run)] if find_spec("tensorboard") else []
+
+
+def tracked(what: str, items: Iterable[Item], total: int | None = None) -> Iterable[Item]:
+    """Iterate with a progress bar on stderr, quiet when stderr is no terminal."""
+    from rich.progress import track
+
+    console = Console(stderr=True)
+    return track(
+        items, what, total, console=console, disable=not console.is_terminal, transient=True
+    )

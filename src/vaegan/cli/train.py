@@ -1,0 +1,157 @@
+"""`vaegan train`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+from cyclopts import Parameter, validators
+
+from vaegan.config import System
+from vaegan.errors import ConfigError
+
+Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
+
+
+def train(
+    *,
+    data: str = "digits",
+    outdir: Path | None = None,
+    system: System = "cvae-gan",
+    recipe: str = "default",
+    latent_dim: Positive | None = None,
+    batch: Annotated[int, Parameter(validator=validators.Number(gte=2))] | None = None,
+    image_size: Annotated[int, Parameter(validator=validators.Number(gte=8))] | None = None,
+    steps: Positive | None = None,
+    epochs: Annotated[float, Parameter(validator=validators.Number(gt=0))] | None = None,
+    minutes: Annotated[float, Parameter(validator=validators.Number(gt=0))] | None = None,
+    seed: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    threads: Positive | None = None,
+    new: Annotated[bool, Parameter(negative="")] = False,
+    dry_run: Annotated[bool, Parameter(negative="")] = False,
+    settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
+) -> int:
+    """Train a system on a data set; the same command again goes on where it stopped.
+
+    Ctrl-C saves and stops. Give one of --steps, --epochs and --minutes; without any, the recipe's
+    own number of steps. A larger number later trains the same run further.
+
+    Parameters
+    ----------
+    data
+        `digits` (embedded), `mnist`, `fashion-mnist`, or a folder with the four IDX files.
+    outdir
+        The run directory; runs/DATA-SYSTEM when left out.
+    system
+        The rung of the ladder: an objective, with a `c` in front when it is given the labels.
+    recipe
+        Networks, losses, optimisers and schedule: `default`, `tutorial` (the Keras tutorial,
+        quirks included), `tutorial-fixed`, `larsen` (Larsen et al. 2016, 64x64), `dense`.
+    latent_dim
+        Size of the code; the recipe's (8; larsen 128) when left out.
+    batch
+        Images a step; the recipe's (64) when left out.
+    image_size
+        Resize the images to this many pixels a side; larsen's is 64.
+    steps
+        Train until this step, counted from the beginning of the run.
+    epochs
+        Train for so many passes over the training images.
+    minutes
+        Train for so long; learning rates fall over this budget where the recipe says so.
+    seed
+        Everything random is a function of this number.
+    device
+        Where to compute; `auto` takes the first of cuda, mps and cpu that is there.
+    precision
+        `bf16` computes networks in bfloat16; `auto` does where it was measured to pay (cuda).
+    threads
+        CPU threads; results are bit-identical only between runs with the same number.
+    new
+        Throw away the run in the directory and start over.
+    dry_run
+        Print the settings, sizes and an estimate of time and memory; write nothing.
+    settings
+        Any other setting, such as `--set objective.kl_weight=2`; repeat for more.
+        `--dry-run` prints them all.
+    """
+    from vaegan.cli.loading import load_resized
+    from vaegan.presets import recipe_named
+    from vaegan.settings import Budget, resolve
+
+    preset = recipe_named(recipe)
+    if sum(given is not None for given in (steps, epochs, minutes)) > 1:
+        raise ConfigError("give only one of --steps, --epochs and --minutes")
+    dataset, source = load_resized(data, image_size or preset.image_size)
+    bf16 = precision == "bf16" or (precision == "auto" and device in {"cuda"})
+    if device in {"auto", "cuda", "mps"}:
+        from vaegan.training import device_named
+
+        device = device_named(device)  # type: ignore[assignment]
+        bf16 = bf16 or (precision == "auto" and device == "cuda")
+    config = resolve(
+        dataset,
+        system=system,
+        recipe=recipe,
+        latent_dim=latent_dim,
+        batch=batch,
+        seed=seed,
+        precision="bf16" if bf16 else "fp32",
+        overrides=overrides(settings or []),
+        source=source,
+    )
+    if epochs is not None:
+        steps = max(1, round(epochs * len(dataset.train) / config.batch))
+    budget = Budget(steps if steps or minutes else preset.steps, minutes)
+    if threads:
+        import torch
+
+        torch.set_num_threads(threads)
+
+    if dry_run:
+        from vaegan.cli.estimate import describe
+
+        describe(config, dataset, budget, device)
+        return 0
+
+    from vaegan.cli.progress import Bar, boards
+    from vaegan.rundir import RunDirectory
+    from vaegan.training import train as train_run
+
+    outdir = outdir or Path("runs") / f"{dataset.name}-{system}"
+    run = RunDirectory(outdir)
+    print(f"training {system} ({recipe}) on {dataset.name} in {outdir}", file=sys.stderr)
+    with Bar() as bar:
+        outcome = train_run(
+            run, config, dataset, budget, device=device, new=new, watchers=[bar, *boards(run)]
+        )
+    if not outcome.steps_here:
+        print(
+            f"nothing to do: {outdir} has {outcome.step} steps already; give a larger budget",
+            file=sys.stderr,
+        )
+    else:
+        print(
+            f"step {outcome.step}: {outcome.seconds_per_step:.4f} s a step, "
+            f"{outcome.images_per_second:.0f} images a second",
+            file=sys.stderr,
+        )
+    print(run.weights)
+    if outcome.interrupted_by:
+        print("stopped and saved; the same command goes on from here", file=sys.stderr)
+        return 128 + outcome.interrupted_by
+    return 0
+
+
+def overrides(pairs: list[str]) -> dict[str, str]:
+    """``["a.b=1"]`` -> ``{"a.b": "1"}``."""
+    parsed = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise ConfigError(f"--set {pair}: expected KEY=VALUE, as in objective.kl_weight=2")
+        parsed[key] = value
+    return parsed

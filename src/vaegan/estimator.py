@@ -1,0 +1,112 @@
+"""A scikit-learn style estimator over the same model and trainer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator, TransformerMixin
+
+from vaegan.data import Dataset, Split
+from vaegan.errors import DataError
+from vaegan.images import to_images, to_pixels
+from vaegan.settings import resolve
+from vaegan.training import trainer_for
+
+__all__ = ["VaeganEstimator"]
+
+
+class VaeganEstimator(TransformerMixin, BaseEstimator):
+    """Images in, latents out: `fit(X, y)`, `transform`, `inverse_transform`, `sample`.
+
+    Args:
+        system: as on the command line; the ones in `c...` need `y`.
+        recipe: `default`, `tutorial`, `dense`, ...
+        latent_dim, batch: the recipe's when None.
+        steps: training steps.
+        seed: everything random is a function of it.
+
+    X is uint8 (N, H, W) or (N, H, W, C) pixels, or float in [0, 1] of the same shape; y holds
+    integers 0 .. K-1. `transform` and `inverse_transform` take the labels too where the system is
+    conditional: ``estimator.transform(X, y)``.
+    """
+
+    def __init__(
+        self,
+        system: str = "cvae-gan",
+        recipe: str = "default",
+        latent_dim: int | None = None,
+        batch: int | None = None,
+        steps: int = 1000,
+        seed: int = 0,
+    ):
+        self.system = system
+        self.recipe = recipe
+        self.latent_dim = latent_dim
+        self.batch = batch
+        self.steps = steps
+        self.seed = seed
+
+    def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> VaeganEstimator:
+        """Train; the averaged model is `model_`, the settings `config_`."""
+        pixels, labels = as_pixels(X), None if y is None else np.asarray(y, np.int64)
+        if labels is not None and len(labels) != len(pixels):
+            raise DataError(f"X has {len(pixels)} images but y has {len(labels)} labels")
+        names = () if labels is None else tuple(map(str, range(int(labels.max()) + 1)))
+        split = Split(pixels, labels)
+        empty = split.take(np.arange(0))
+        dataset = Dataset("given", split, empty, empty, names)
+        self.config_ = resolve(
+            dataset,
+            system=self.system,
+            recipe=self.recipe,
+            latent_dim=self.latent_dim,
+            batch=self.batch,
+            seed=self.seed,
+        )
+        trainer = trainer_for(self.config_, dataset)
+        for step in range(self.steps):
+            trainer.step(step / self.steps)
+        self.model_ = trainer.average.model
+        return self
+
+    def transform(self, X: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
+        """Posterior means (N, latent_dim) float32."""
+        latents: np.ndarray = self.model_.embed(to_images(as_pixels(X)), as_labels(y)).numpy()
+        return latents
+
+    def inverse_transform(self, Z: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
+        """Decode latents (N, latent_dim) to uint8 pixels (N, H, W, C)."""
+        with torch.no_grad():
+            codes = torch.as_tensor(np.asarray(Z, np.float32))
+            return to_pixels(self.model_.decode(codes, as_labels(y)))
+
+    def sample(self, n: int, label: int | None = None, seed: int = 0) -> np.ndarray:
+        """N draws from the prior as uint8 pixels (N, H, W, C)."""
+        return to_pixels(self.model_.sample(n, label, seed=seed))
+
+    def __sklearn_tags__(self) -> Any:
+        """X has three or four dimensions."""
+        tags = super().__sklearn_tags__()
+        tags.input_tags.two_d_array, tags.input_tags.three_d_array = False, True
+        return tags
+
+
+def as_pixels(X: np.ndarray) -> np.ndarray:
+    """uint8 (N, H, W, C) from uint8 or float in [0, 1], with or without the channel."""
+    array = np.asarray(X)
+    if array.ndim == 3:
+        array = array[..., None]
+    if array.ndim != 4:
+        raise DataError(f"X has shape {np.shape(X)}; give images as (N, H, W) or (N, H, W, C)")
+    if array.dtype == np.uint8:
+        return array
+    if not np.isfinite(array).all() or array.min(initial=0) < 0 or array.max(initial=0) > 1:
+        raise DataError("X holds values outside [0, 1]: give uint8 pixels, or floats in [0, 1]")
+    return np.floor(array * 255 + 0.5).astype(np.uint8)
+
+
+def as_labels(y: np.ndarray | None) -> torch.Tensor | None:
+    """Labels as an int64 tensor, or None."""
+    return None if y is None else torch.from_numpy(np.asarray(y, np.int64))

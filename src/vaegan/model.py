@@ -1,0 +1,232 @@
+"""The trained thing: images in, latents out, and back, under any label."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from vaegan import layers
+from vaegan.config import FORMAT_VERSION, ModelConfig, NetworkName, read_config, validated
+from vaegan.errors import DataError, RunError, Unsupported
+from vaegan.networks import Decoder, Discriminator, Encoder
+from vaegan.posterior import Posterior
+from vaegan.randomness import latents_of_seeds, seeded
+
+__all__ = ["Model"]
+
+
+class Model(nn.Module):
+    """Encoder, decoder and discriminator of one system, and everything they can do together.
+
+    Images are float (B, C, H, W) in [0, 1]; labels int64 (B,), None for an unconditional model;
+    latents float (B, latent_dim). All methods but `encode(...).sample()` are deterministic in
+    eval mode, which is the mode a loaded model is in.
+    """
+
+    encoder: Encoder | None
+    decoder: Decoder
+    discriminator: Discriminator | None
+
+    def __init__(self, config: ModelConfig, seed: int = 0):
+        super().__init__()
+        self.config = config
+        arch = config.architecture
+        with seeded(seed, "initial weights"):
+            self.encoder = Encoder(config) if "encoder" in config.networks else None
+            self.decoder = Decoder(config)
+            self.discriminator = (
+                Discriminator(config) if "discriminator" in config.networks else None
+            )
+            for network in (self.encoder, self.decoder, self.discriminator):
+                if network is not None:
+                    layers.initialise(network, arch.initial)
+            if self.discriminator is not None and arch.spectral_norm:
+                layers.normalise_spectrally(self.discriminator)
+        self.eval()
+
+    def network(self, name: NetworkName) -> nn.Module:
+        """A network by name; Unsupported when the system has none of that name."""
+        network = getattr(self, name)
+        if network is None:
+            raise Unsupported(f"system {self.config.system!r} has no {name}")
+        return network
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.decoder.parameters()).device
+
+    # ── files ────────────────────────────────────────────────────────────────────────────────
+
+    @classmethod
+    def from_pretrained(cls, directory: str | Path, device: str | torch.device = "cpu") -> Model:
+        """Load config.json and model.safetensors from a directory, a run's for example.
+
+        Raises RunError when a file is missing or its tensors are not those the config implies.
+        """
+        from vaegan.files import read_tensors
+
+        directory = Path(directory)
+        path = directory / "config.json"
+        if not path.is_file():
+            raise RunError(f"{directory} holds no model: config.json is missing")
+        tree = read_config(path.read_text(), str(path))
+        config = validated(ModelConfig, tree["model"], str(path))
+        model = cls(config)
+        weights = directory / "model.safetensors"
+        if not weights.is_file():
+            raise RunError(f"{directory} has no model.safetensors yet: train it first")
+        model.load_state_dict(read_tensors(weights, model.state_dict()))
+        return model.to(device).eval()
+
+    def save_pretrained(self, directory: str | Path) -> None:
+        """Write config.json and model.safetensors, which `from_pretrained` reads back."""
+        from vaegan.files import write_json, write_tensors
+
+        directory = Path(directory)
+        directory.mkdir(parents=True, exist_ok=True)
+        write_json(
+            directory / "config.json",
+            {"format_version": FORMAT_VERSION, "model": self.config.model_dump(mode="json")},
+        )
+        write_tensors(directory / "model.safetensors", self.state_dict())
+
+    # ── the two directions ───────────────────────────────────────────────────────────────────
+
+    def encode(self, images: Tensor, labels: Tensor | None = None) -> Posterior:
+        """Images (B,C,H,W), labels (B,) -> posterior over latents.
+
+        Raises Unsupported for a GAN, DataError for images of another shape or missing labels.
+        """
+        if self.encoder is None:
+            raise Unsupported(
+                f"system {self.config.system!r} has no encoder: it can sample, but not encode or "
+                "reconstruct; train `vae-gan` or `cvae-gan` for both"
+            )
+        if images.ndim != 4 or tuple(images.shape[1:]) != self.config.image_shape:
+            raise DataError(
+                f"images have shape {tuple(images.shape)}; this model takes (B, "
+                f"{', '.join(map(str, self.config.image_shape))})"
+            )
+        labels = self._checked(labels, len(images))
+        mean, logvar = self.encoder(images, labels)
+        return Posterior(mean, logvar, self.config.logvar_limit, self.config.kl_logvar_limit)
+
+    def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Latents (B, latent_dim), labels (B,) -> images (B,C,H,W) in [0,1]."""
+        if latents.ndim != 2 or latents.shape[1] != self.config.latent_dim:
+            raise DataError(
+                f"latents have shape {tuple(latents.shape)}; "
+                f"this model takes (B, {self.config.latent_dim})"
+            )
+        return self.decoder(latents, self._checked(labels, len(latents))).sigmoid()
+
+    # ── what people ask of it ────────────────────────────────────────────────────────────────
+
+    @torch.no_grad()
+    def embed(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Posterior means (B, latent_dim)."""
+        return self.encode(images, labels).mode()
+
+    @torch.no_grad()
+    def reconstruct(self, images: Tensor, labels: Tensor | None = None) -> Tensor:
+        """decode(encode(x).mode()): the same images every time, (B,C,H,W)."""
+        return self.decode(self.embed(images, labels), labels)
+
+    @torch.no_grad()
+    def transfer(self, images: Tensor, labels: Tensor, to_labels: Tensor) -> Tensor:
+        """Render each image's style under another label, decode(encode(x, y).mode(), y')."""
+        if not self.config.num_classes:
+            raise Unsupported(
+                f"system {self.config.system!r} has no labels to transfer between; "
+                f"train `c{self.config.system}`"
+            )
+        return self.decode(self.embed(images, labels), to_labels)
+
+    @torch.no_grad()
+    def sample(
+        self,
+        n: int,
+        label: int | None = None,
+        generator: torch.Generator | None = None,
+        *,
+        seed: int = 0,
+    ) -> Tensor:
+        """N draws from the prior, decoded under `label`, (n,C,H,W).
+
+        Without a generator, draw i is a function of seed + i alone: seed 7 is the same picture in
+        any batch. `label` None means no label, or for a conditional model all classes in turn.
+        """
+        if self.config.family == "ae":
+            raise Unsupported(
+                f"system {self.config.system!r} has no prior to sample from; train `vae` or `gan`"
+            )
+        if generator is not None:
+            shape = (n, self.config.latent_dim)
+            latents = torch.randn(shape, generator=generator, device=generator.device)
+        else:
+            latents = latents_of_seeds(range(seed, seed + n), self.config.latent_dim)
+        labels = None
+        if self.config.num_classes:
+            labels = (
+                torch.arange(n) % self.config.num_classes
+                if label is None
+                else torch.full((n,), label)
+            ).to(self.device)
+        elif label is not None:
+            raise Unsupported(f"system {self.config.system!r} has no labels: leave `label` out")
+        return self.decode(latents.to(self.device), labels)
+
+    @torch.no_grad()
+    def interpolate(
+        self, start: Tensor, end: Tensor, steps: int = 10, label: int | None = None
+    ) -> Tensor:
+        """Decode on the straight line between latents (latent_dim,), ends included, (steps,...)."""
+        share = torch.linspace(0, 1, steps, device=self.device)[:, None]
+        latents = start.to(self.device) * (1 - share) + end.to(self.device) * share
+        labels = None if label is None else torch.full((steps,), label, device=self.device)
+        return self.decode(latents, labels)
+
+    @torch.no_grad()
+    def manifold(
+        self, label: int | None = None, n: int = 15, dims: tuple[int, int] = (0, 1)
+    ) -> Tensor:
+        """N x n images over two latent dimensions at the normal quantiles 0.05 .. 0.95.
+
+        The other dimensions are 0. The second of `dims` varies down the rows, the first along
+        them. Returns (n*n, C, H, W), row by row.
+        """
+        size = self.config.latent_dim
+        if min(dims) < 0 or max(dims) >= size or (dims[0] == dims[1] and size > 1):
+            raise Unsupported(f"latent dimensions {dims} do not exist: latent_dim is {size}")
+        quantiles = torch.special.ndtri(torch.linspace(0.05, 0.95, n, dtype=torch.float64))
+        down, along = torch.meshgrid(quantiles, quantiles, indexing="ij")
+        latents = torch.zeros(n * n, size)
+        latents[:, dims[1]] = down.flatten().float()
+        latents[:, dims[0]] = along.flatten().float()
+        labels = None
+        if self.config.num_classes:
+            labels = torch.full((n * n,), label or 0, device=self.device)
+        return self.decode(latents.to(self.device), labels)
+
+    # ── guards ───────────────────────────────────────────────────────────────────────────────
+
+    def _checked(self, labels: Tensor | None, count: int) -> Tensor | None:
+        """Labels as the networks want them, or a DataError that says what is wrong."""
+        classes = self.config.num_classes
+        if not classes:
+            return None
+        if labels is None:
+            raise DataError(f"system {self.config.system!r} needs labels, one per image")
+        if labels.shape != (count,):
+            raise DataError(f"labels have shape {tuple(labels.shape)}; expected ({count},)")
+        if not torch.compiler.is_compiling() and labels.device.type == "cpu" and count:
+            low, high = int(labels.min()), int(labels.max())
+            if low < 0 or high >= classes:
+                raise DataError(
+                    f"label {low if low < 0 else high} is out of range: this model's labels "
+                    f"are 0 to {classes - 1}"
+                )
+        return labels

@@ -1,0 +1,119 @@
+"""Encoder, decoder and discriminator: one implementation each, whatever the recipe or system."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from vaegan import layers
+from vaegan.blueprint import Traced
+from vaegan.config import ModelConfig
+
+__all__ = ["Decoder", "Discriminator", "Encoder", "Judgement"]
+
+
+class Stack(nn.Module):
+    """A blueprint's layers in order. Taps are read on the way and do not change the path."""
+
+    def __init__(self, traced: tuple[Traced, ...], config: ModelConfig):
+        super().__init__()
+        self.stages = nn.ModuleList()
+        upsample = False
+        for layer, after in zip(traced, (*traced[1:], None)):
+            word = layer.layer.word
+            if word == "up" and after and after.layer.word in {"conv", "image"}:
+                upsample = after.layer.get("s", 1) == 1
+                if upsample:
+                    continue
+            self.stages.append(
+                layers.build(
+                    layer, config.num_classes, config.architecture.padding, upsample=upsample
+                )
+            )
+            upsample = False
+
+    def forward(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, list[Tensor]]:
+        """(B, ...) -> what the last layer gives, and the features read at every tap."""
+        taps: list[Tensor] = []
+        for stage in self.stages:
+            if isinstance(stage, layers.Tap):
+                taps.append(stage(x))
+            elif isinstance(stage, (layers.Label, layers.Film, layers.Logit)):
+                x = stage(x, labels)
+            else:
+                x = stage(x)
+        return x, taps
+
+
+class Encoder(nn.Module):
+    """images (B,C,H,W) in [0,1], labels -> mean and log-variance (B, latent_dim) of q(z|x,y).
+
+    A deterministic encoder (family `ae`) has no log-variance head and returns None for it.
+    """
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        *body, head = config.traced("encoder")
+        body = body if config.family == "ae" else body[:-1]
+        self.centred = config.architecture.centred
+        self.body = Stack(tuple(body), config)
+        self.mean = nn.Linear(head.before[0], head.after[0])
+        self.logvar = None if config.family == "ae" else nn.Linear(head.before[0], head.after[0])
+
+    def forward(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """One pass through the body, one through each head."""
+        hidden, _ = self.body(2 * images - 1 if self.centred else images, labels)
+        return self.mean(hidden), None if self.logvar is None else self.logvar(hidden)
+
+
+class Decoder(nn.Module):
+    """latents (B, latent_dim), labels -> LOGITS of the images (B,C,H,W); sigmoid gives [0,1]."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.body = Stack(config.traced("decoder"), config)
+        self.centred = config.architecture.centred
+
+    def forward(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        """Images are sigmoid(logits); a tanh output a in [-1,1] is sigmoid(2a') in [0,1]."""
+        logits, _ = self.body(latents, labels)
+        return 2 * logits if self.centred else logits
+
+
+class Judgement(NamedTuple):
+    """What the discriminator says: logits (B,) before the sigmoid, and features at every tap."""
+
+    logits: Tensor
+    features: list[Tensor]
+
+    def cut(self, sizes: dict[str, int]) -> dict[str, Judgement]:
+        """Cut along the batch into the judgements of the kinds of image that lie in it."""
+        parts = list(sizes.values())
+        taps = [feature.split(parts) for feature in self.features]
+        return {
+            kind: Judgement(logits, [tap[place] for tap in taps])
+            for place, (kind, logits) in enumerate(zip(sizes, self.logits.split(parts)))
+        }
+
+
+class Discriminator(nn.Module):
+    """images (B,C,H,W) in [0,1], labels -> Judgement. Each example is judged on its own."""
+
+    def __init__(self, config: ModelConfig):
+        super().__init__()
+        self.body = Stack(config.traced("discriminator"), config)
+        self.centred = config.architecture.centred
+        self.spectral = config.architecture.spectral_norm
+
+    def forward(self, images: Tensor, labels: Tensor | None) -> Judgement:
+        """One pass: the features and the logit share it."""
+        logits, taps = self.body(2 * images - 1 if self.centred else images, labels)
+        return Judgement(logits, taps)
+
+    @torch.no_grad()
+    def refresh(self) -> None:
+        """Bring the spectral norms up to date; called once a training step."""
+        if self.spectral:
+            layers.refresh_spectra(self)

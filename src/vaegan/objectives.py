@@ -1,0 +1,361 @@
+"""Four objectives on one pass: for each network, the loss THAT network minimises.
+
+The three losses of a VAE/GAN share one forward pass. They are told apart when gradients are taken:
+each loss is differentiated with respect to its own network's parameters only
+(`Evaluation.backward`), so that the gradient of L_GAN never reaches the encoder and the similarity
+never reaches the discriminator.
+
+    encoder         similarity + KL
+    decoder         gamma similarity + adversarial term
+    discriminator   L_GAN                                   (Larsen et al. 2016, algorithm 1)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Set
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from vaegan import losses
+from vaegan.config import NetworkName, ObjectiveConfig
+from vaegan.data.batches import Batch
+from vaegan.model import Model
+from vaegan.networks import Judgement
+from vaegan.randomness import generator
+from vaegan.schedules import DISCRIMINATOR, GENERATOR, Costs
+
+__all__ = ["Draws", "Evaluation", "Objective"]
+
+
+@dataclass(frozen=True)
+class Draws:
+    """All randomness of one pass but dropout: a function of (seed, index) for the global batch."""
+
+    posterior: Tensor
+    """Noise (B, latent_dim) of the posterior sample."""
+    prior: Tensor
+    """z_p (B, latent_dim) from N(0, I)."""
+    hop: Tensor
+    """(B,) int64 in 1 .. K-1: how far the label moves for a transferred image."""
+    shift: Tensor
+    """(B, 2) in [-1, 1]: direction of the discriminator's augmentation."""
+    pixels: Tensor | None
+    """Noise (B,C,H,W) of a denoising autoencoder."""
+
+    @classmethod
+    def of(
+        cls, seed: int, index: int, model: Model, config: ObjectiveConfig, batch: int, rows: slice
+    ) -> Draws:
+        """Draw for the whole batch of all ranks and keep this rank's `rows`."""
+        own = generator(seed, "draws", index)
+        classes, size = model.config.num_classes, (batch, model.config.latent_dim)
+        posterior, prior = torch.randn(size, generator=own), torch.randn(size, generator=own)
+        hop = torch.randint(1, max(classes, 2), (batch,), generator=own)
+        shift = torch.rand((batch, 2), generator=own) * 2 - 1
+        pixels = (
+            torch.randn((batch, *model.config.image_shape), generator=own)[rows].to(model.device)
+            if config.noise
+            else None
+        )
+        device = model.device
+        posterior, prior, hop, shift = (
+            tensor[rows].to(device) for tensor in (posterior, prior, hop, shift)
+        )
+        return cls(posterior, prior, hop, shift, pixels)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One pass: what each network minimises, and the values worth writing down.
+
+    `values` holds every term by name and `encoder_loss`, `decoder_loss`, `discriminator_loss`.
+    `shares` is how their gradients are taken: networks that can share one backward pass stand
+    together with a scalar whose gradient, for each of them, is that of its own loss.
+    """
+
+    shares: list[tuple[frozenset[NetworkName], Tensor]]
+    values: dict[str, Tensor]
+    costs: Costs
+
+    def backward(self, model: Model, active: Set[NetworkName]) -> None:
+        """Add to every active network's gradients those of its own loss, and of no other."""
+        chosen = [(names & active, loss) for names, loss in self.shares if names & active]
+        for place, (names, loss) in enumerate(chosen):
+            inputs = [p for name in sorted(names) for p in model.network(name).parameters()]
+            loss.backward(inputs=inputs, retain_graph=place < len(chosen) - 1)
+
+
+class ScaledGradient(torch.autograd.Function):
+    """The identity, whose gradient is multiplied by a constant."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, factor: float) -> Tensor:
+        """Return x itself."""
+        ctx.factor = factor
+        return x.view_as(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """Multiply by the factor."""
+        return gradients[0] * ctx.factor, None
+
+
+class Objective:
+    """The losses of a system (`model.config.family`) under an `ObjectiveConfig`."""
+
+    def __init__(self, model: Model, config: ObjectiveConfig):
+        self.model = model
+        self.config = config
+        networks = [] if model.discriminator is None else model.discriminator.modules()
+        self.dropouts = [part for part in networks if isinstance(part, nn.Dropout)]
+
+    def __call__(self, batch: Batch, draws: Draws, candidates: Set[NetworkName]) -> Evaluation:
+        """One forward pass of everything that the `candidates` may need gradients of."""
+        match self.model.config.family:
+            case "ae" | "vae":
+                return self.autoencoder(batch, draws)
+            case "gan":
+                return self.adversarial(batch, draws, candidates)
+            case _:
+                return self.vae_gan(batch, draws, candidates)
+
+    # ── ae, vae ──────────────────────────────────────────────────────────────────────────────
+
+    def autoencoder(self, batch: Batch, draws: Draws) -> Evaluation:
+        """Reconstruction in pixels, and for a VAE the KL: minus the ELBO (Kingma & Welling 2014).
+
+        One loss for both networks: the KL does not depend on the decoder.
+        """
+        config, images = self.config, batch.images
+        if draws.pixels is not None:
+            images = (images + config.noise * (1 + draws.pixels)).clamp(0, 1)
+        posterior = self.model.encode(images, batch.labels)
+        latents = posterior.sample(noise=draws.posterior)
+        logits = self.model.decoder(latents, batch.labels)
+        loss = self._mean(losses.pixel(logits, batch.images, config.pixel_loss))
+        values = {"pixel": loss}
+        if self.model.config.family == "vae":
+            values["kl"] = self._mean(posterior.kl())
+            loss = loss + config.kl_weight * values["kl"]
+        elif config.sparsity:
+            values["sparsity"] = self._mean(posterior.mean.abs().sum(1))
+            loss = loss + config.sparsity * values["sparsity"]
+        values |= {"encoder_loss": loss, "decoder_loss": loss}
+        return _evaluation([(GENERATOR, loss)], values)
+
+    # ── gan ──────────────────────────────────────────────────────────────────────────────────
+
+    def adversarial(self, batch: Batch, draws: Draws, candidates: Set[NetworkName]) -> Evaluation:
+        """Decoder against discriminator on samples from the prior (Goodfellow et al. 2014)."""
+        with torch.set_grad_enabled("decoder" in candidates):
+            fake = self.model.decoder(draws.prior, batch.labels).sigmoid()
+        real = self._judge(batch.images, batch.labels, draws)
+        game = self._game(real, {"prior": self._judge(fake, batch.labels, draws)})
+        decoder = self.config.adversarial_weight * game["fooling"]
+        values = game | {"decoder_loss": decoder, "discriminator_loss": game["gan"]}
+        return _evaluation([(DISCRIMINATOR, game["gan"]), (GENERATOR, decoder)], values)
+
+    # ── vae-gan ──────────────────────────────────────────────────────────────────────────────
+
+    def vae_gan(self, batch: Batch, draws: Draws, candidates: Set[NetworkName]) -> Evaluation:
+        """Larsen et al. 2016: a VAE whose reconstruction is measured in the features of D.
+
+        Encoder and decoder disagree by gamma on the weight of the reconstruction, and the game
+        must not reach the encoder. When no discriminator term touches the reconstructions, one
+        backward pass serves both: it carries gamma times the reconstruction's gradient through
+        the decoder, and gamma is divided out where it enters the encoder.
+        """
+        config, model = self.config, self.model
+        learning = bool({"encoder", "decoder"} & candidates)
+        gamma, weight = config.similarity_weight, config.adversarial_weight
+        disputed = config.reconstruction_weight * weight > 0
+        together = not disputed and gamma > 0
+
+        # Run encoder and decoder: reconstructions, and fakes of every kind that D is shown.
+        with torch.set_grad_enabled(learning):
+            posterior = model.encode(batch.images, batch.labels)
+            latents = posterior.sample(noise=draws.posterior)
+            entering = _scaled(latents, 1 / gamma) if together else latents
+            rebuilt = model.decoder(entering, batch.labels)
+            made_of, made_codes, made_labels = self._fakes(batch, draws, latents.detach())
+            made = model.decoder(made_codes, made_labels).sigmoid()
+            reconstruction = rebuilt.sigmoid()
+
+        # Judge everything, each kind of image in a pass of its own.
+        real = self._judge(batch.images, batch.labels, draws)
+        judged = {"reconstruction": self._judge(reconstruction, batch.labels, draws)}
+        judged |= self._judge(made, made_labels, draws).cut(made_of)
+        game = self._game(real, judged)
+        shares = [(DISCRIMINATOR, game["gan"])]
+        values = game | {"discriminator_loss": game["gan"]}
+        if not learning:
+            return _evaluation(shares, values)
+
+        # Weigh what encoder and decoder minimise.
+        kl = self._mean(posterior.kl())
+        similarity = self._similarity(batch, draws, reconstruction, real, judged["reconstruction"])
+        rebuilding, extra = similarity, torch.zeros_like(kl)
+        values |= {"kl": kl, "similarity": similarity}
+        if config.pixel_weight:
+            values["pixel"] = self._mean(losses.pixel(rebuilt, batch.images, config.pixel_loss))
+            rebuilding = rebuilding + config.pixel_weight * values["pixel"]
+        if config.cycle_weight:
+            cycle = self._cycle(made, made_codes, made_labels)
+            values["cycle"] = self._mean(cycle)
+            extra = extra + config.cycle_weight * values["cycle"]
+        game_term = weight * game["fooling"]
+        if config.feature_matching_weight:
+            fakes = [judged[kind].features for kind in made_of]
+            matched = [losses.feature_matching(real.features, fake) for fake in fakes]
+            values["feature_matching"] = torch.stack(matched).mean()
+            game_term = game_term + config.feature_matching_weight * values["feature_matching"]
+        encoder = rebuilding + config.kl_weight * kl + extra
+        decoder = gamma * rebuilding + game_term + extra
+        values |= {"encoder_loss": encoder, "decoder_loss": decoder}
+        if together:
+            shares.append((GENERATOR, decoder + config.kl_weight * kl))
+        else:
+            shares += [(frozenset({"decoder"}), decoder), (frozenset({"encoder"}), encoder)]
+        return _evaluation(shares, values)
+
+    def _fakes(
+        self, batch: Batch, draws: Draws, latents: Tensor
+    ) -> tuple[dict[str, int], Tensor, Tensor | None]:
+        """Codes and labels of the images that are made without an original, by kind and number.
+
+        Samples from the prior, as many as the batch; or, when D is shown transferred images too,
+        half as many, and for the other half posterior latents under another label.
+        """
+        size, labels = len(latents), batch.labels
+        if not self.config.transfer_weight or labels is None:
+            return {"prior": size}, draws.prior, labels
+        half = size // 2
+        other = (labels + draws.hop) % self.model.config.num_classes
+        codes = torch.cat([draws.prior[:half], latents[half:]])
+        return (
+            {"prior": half, "transfer": size - half},
+            codes,
+            torch.cat([labels[:half], other[half:]]),
+        )
+
+    # ── shared terms ─────────────────────────────────────────────────────────────────────────
+
+    def _judge(self, images: Tensor, labels: Tensor | None, draws: Draws) -> Judgement:
+        """One pass of the discriminator; several kinds of image may lie one after the other."""
+        assert self.model.discriminator is not None
+        judgement: Judgement = self.model.discriminator(self._moved(images, draws.shift), labels)
+        return judgement
+
+    def _similarity(
+        self,
+        batch: Batch,
+        draws: Draws,
+        reconstruction: Tensor,
+        real: Judgement,
+        fake: Judgement,
+    ) -> Tensor:
+        """Larsen's learned similarity of images and reconstructions, averaged over the batch.
+
+        It is measured without dropout, in a pass of its own if there is any, so that d(x, x) = 0.
+        """
+        config = self.config
+        if self.dropouts and not config.similarity_dropout:
+            with _switched_off(self.dropouts):
+                real = self._judge(batch.images, batch.labels, draws)
+                fake = self._judge(reconstruction, batch.labels, draws)
+        pixels = batch.images[0].numel() if config.similarity_normalised else 0
+        return self._mean(
+            losses.learned_similarity(real.features, fake.features, config.similarity_loss, pixels)
+        )
+
+    def _cycle(self, made: Tensor, codes: Tensor, labels: Tensor | None) -> Tensor:
+        """|E(G(z, y), y) - z|^2 / 2 per generated image: the code must survive the picture."""
+        return 0.5 * (self.model.encode(made, labels).mean - codes).square().sum(1)
+
+    def _game(self, real: Judgement, judged: dict[str, Judgement]) -> dict[str, Tensor]:
+        """`gan`, which D minimises, `fooling`, its counterpart for the decoder, and their costs."""
+        config, kind = self.config, self.config.adversarial_loss
+        weights = {
+            "reconstruction": config.reconstruction_weight,
+            "prior": config.prior_weight,
+            "transfer": config.transfer_weight,
+        }
+        gan = self._mean(losses.adversarial_discriminator(real.logits, True, kind))
+        gan, fooling = config.real_weight * gan, torch.zeros_like(gan)
+        for name, fake in judged.items():
+            if weights[name]:
+                cost = losses.adversarial_discriminator(fake.logits, False, kind)
+                gan = gan + weights[name] * self._mean(cost)
+                success = losses.adversarial_decoder(fake.logits, kind)
+                fooling = fooling + weights[name] * self._mean(success)
+        real_cost, fake_cost = losses.cross_entropy_costs(real.logits, judged["prior"].logits)
+        return {
+            "gan": gan,
+            "fooling": fooling,
+            "real_cost": real_cost,
+            "fake_cost": fake_cost,
+            "real_logit": real.logits.mean(),
+            "fake_logit": judged["prior"].logits.mean(),
+        }
+
+    def gradient_penalty(self, batch: Batch) -> Tensor:
+        """R1 on real images, |dD/dx|^2 / 2 (Mescheder et al. 2018, eq. 9), averaged; a scalar."""
+        assert self.model.discriminator is not None
+        images = batch.images.detach().requires_grad_()
+        logits, _ = self.model.discriminator(images, batch.labels)
+        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
+        return 0.5 * self._mean(gradient.square().sum((1, 2, 3)))
+
+    def _mean(self, per_image: Tensor) -> Tensor:
+        """Mean over the batch; or the tutorial's sum over the batch divided by the pixel count."""
+        if self.config.reduction == "sum-per-pixel":
+            _, height, width = self.model.config.image_shape
+            return per_image.sum() / (height * width)
+        return per_image.mean()
+
+    def _moved(self, images: Tensor, direction: Tensor) -> Tensor:
+        """Shift each image by up to `augment` of its size, zeros moving in (Zhao et al. 2020)."""
+        if not self.config.augment:
+            return images
+        direction = direction.repeat(len(images) // len(direction), 1)
+        height, width = images.shape[2:]
+        reach = torch.tensor([height, width], device=images.device) * self.config.augment
+        down, right = (direction * reach).round().long().unbind(1)
+        margin = int(reach.max().ceil())
+        padded = F.pad(images, [margin] * 4)
+        rows = torch.arange(height, device=images.device) + (margin - down)[:, None]
+        columns = torch.arange(width, device=images.device) + (margin - right)[:, None]
+        padded = padded.take_along_dim(rows[:, None, :, None], dim=2)
+        return padded.take_along_dim(columns[:, None, None, :], dim=3)
+
+
+def _evaluation(
+    shares: list[tuple[frozenset[NetworkName], Tensor]], values: dict[str, Tensor]
+) -> Evaluation:
+    """Detach the values, and read from them what schedules look at."""
+    values = {name: value.detach().float() for name, value in values.items()}
+    costs = Costs(*(float(values.get(name, 0.0)) for name in ("gan", "real_cost", "fake_cost")))
+    return Evaluation(shares, values, costs)
+
+
+def _scaled(x: Tensor, factor: float) -> Tensor:
+    """x, with its gradient multiplied by `factor`; x itself when the factor is 1."""
+    return x if factor == 1 else ScaledGradient.apply(x, factor)
+
+
+@contextmanager
+def _switched_off(dropouts: list[nn.Dropout]) -> Iterator[None]:
+    """Run with these dropouts in eval mode, and put each back as it was."""
+    before = [dropout.training for dropout in dropouts]
+    for dropout in dropouts:
+        dropout.eval()
+    try:
+        yield
+    finally:
+        for dropout, training in zip(dropouts, before):
+            dropout.train(training)

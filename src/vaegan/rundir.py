@@ -1,0 +1,146 @@
+"""The run directory, which describes itself, and what it lets you do.
+
+config.json          every setting
+model.safetensors    the averaged model, up to date whenever the run stops
+checkpoints/         the newest two; what a resumed run starts from
+stats.jsonl          one JSON object a line: step, losses, speed, what the schedule did
+figures/ films/      pictures; films/weights/ holds what a film is drawn from
+report.html
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from vaegan.config import RunConfig, read_config, validated
+from vaegan.errors import RunError
+from vaegan.files import replacing, write_json
+
+__all__ = ["RunDirectory"]
+
+
+class RunDirectory:
+    """Paths and small files of one run. Opening it reads; only `create` and training write."""
+
+    def __init__(self, path: Path):
+        self.path = path
+        self.config_path = path / "config.json"
+        self.weights = path / "model.safetensors"
+        self.checkpoints = path / "checkpoints"
+        self.stats = path / "stats.jsonl"
+        self.figures = path / "figures"
+        self.films = path / "films"
+        self.film_weights = path / "films" / "weights"
+        self.report = path / "report.html"
+
+    @classmethod
+    def open(cls, path: str | Path) -> RunDirectory:
+        """A directory that `vaegan train` made; RunError says what is missing."""
+        run = cls(Path(path))
+        if not run.path.is_dir():
+            raise RunError(f"{path} does not exist; train first: vaegan train --outdir {path}")
+        if not run.config_path.is_file():
+            raise RunError(f"{path} is not a run: it has no config.json")
+        return run
+
+    @property
+    def exists(self) -> bool:
+        """Whether a run was started here."""
+        return self.config_path.is_file()
+
+    def config(self) -> RunConfig:
+        """The settings of the run; ConfigError for a file that is not one of ours."""
+        source = str(self.config_path)
+        try:
+            text = self.config_path.read_text("utf-8")
+        except OSError as error:
+            raise RunError(f"cannot read {source}: {error.strerror}") from None
+        return validated(RunConfig, read_config(text, source), source)
+
+    def start(self, config: RunConfig, *, new: bool) -> None:
+        """Write the config of a fresh run, or check that the run here asks the same question.
+
+        `new` throws away whatever run is here. RunError lists every setting that differs.
+        """
+        if new and self.exists:
+            for part in (self.checkpoints, self.figures, self.films):
+                shutil.rmtree(part, ignore_errors=True)
+            for file in (self.weights, self.stats, self.report, self.config_path):
+                file.unlink(missing_ok=True)
+        if self.exists:
+            there, here = self.config().model_dump(), config.model_dump()
+            there["data"] = here["data"]  # the fingerprint tells whether the images are the same
+            differences = list(_differences(there, here))
+            if differences:
+                shown = "; ".join(differences[:4]) + ("; ..." if len(differences) > 4 else "")
+                raise RunError(
+                    f"{self.path} holds another run: {shown}. Choose another --outdir, or start "
+                    "over with --new"
+                )
+            return
+        write_json(self.config_path, config.model_dump(mode="json"))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Own the directory while training; the kernel frees the lock when the owner dies."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+        except OSError as error:
+            raise RunError(f"cannot write into {self.path}: {error.strerror}") from None
+        try:
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                owner = os.pread(handle, 32, 0).decode() or "another process"
+                raise RunError(
+                    f"{self.path} is being trained by process {owner}; wait, or choose another "
+                    "--outdir"
+                ) from None
+            os.ftruncate(handle, 0)
+            os.pwrite(handle, str(os.getpid()).encode(), 0)
+            yield
+        finally:
+            os.close(handle)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of stats.jsonl; a line cut short by a crash is left out."""
+        rows = []
+        if self.stats.is_file():
+            for line in self.stats.read_text("utf-8").splitlines():
+                try:
+                    rows.append(json.loads(line))
+                except ValueError:
+                    continue
+        return rows
+
+    def forget_after(self, step: int) -> None:
+        """Drop rows and film weights beyond `step`: the run goes on from there."""
+        rows = [row for row in self.rows() if row["step"] <= step]
+        if self.stats.is_file():
+            with replacing(self.stats) as temporary:
+                temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        for path in self.film_weights.glob("step-*.safetensors"):
+            if int(path.stem.removeprefix("step-")) > step:
+                path.unlink()
+
+
+def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
+    """`key: old -> new` for every leaf that differs."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for key in old.keys() | new.keys():
+            yield from _differences(old.get(key), new.get(key), f"{at}.{key}" if at else key)
+    elif old != new:
+        yield f"{at} is {_short(old)} there, {_short(new)} here"
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 40 else text[:37] + "..."

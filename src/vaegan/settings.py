@@ -1,0 +1,93 @@
+"""From a recipe, a system, the data's shape and a few flags to one complete `RunConfig`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from vaegan.config import RunConfig, family_of, validated, with_overrides
+from vaegan.errors import ConfigError, DataError
+from vaegan.presets import recipe_named
+
+if TYPE_CHECKING:
+    from vaegan.data import Dataset
+
+__all__ = ["Budget", "resolve"]
+
+
+def resolve(
+    dataset: Dataset,
+    *,
+    system: str = "cvae-gan",
+    recipe: str = "default",
+    latent_dim: int | None = None,
+    batch: int | None = None,
+    seed: int = 0,
+    precision: str = "fp32",
+    overrides: dict[str, str] | None = None,
+    source: str | None = None,
+) -> RunConfig:
+    """The complete settings of a run on `dataset`; `source` is where to find it again.
+
+    Raises ConfigError for an unknown system, recipe or key and for networks that do not fit the
+    images, DataError when a conditional system meets unlabelled data.
+    """
+    preset = recipe_named(recipe)
+    family_of(system)
+    conditional = system.startswith("c")
+    if conditional and not dataset.num_classes:
+        raise DataError(f"data set {dataset.name!r} has no labels; use --system {system[1:]}")
+    class_names = dataset.class_names if conditional else ()
+    tree: dict[str, Any] = {
+        "recipe": recipe,
+        "data": dataset.name if source is None else source,
+        "data_fingerprint": dataset.fingerprint,
+        "seed": seed,
+        "batch": preset.batch if batch is None else batch,
+        "precision": precision,
+        "model": {
+            "system": system,
+            "image_size": dataset.image_size,
+            "channels": dataset.channels,
+            "num_classes": len(class_names),
+            "class_names": class_names,
+            "latent_dim": preset.latent_dim if latent_dim is None else latent_dim,
+            "logvar_limit": preset.logvar_limit,
+            "kl_logvar_limit": preset.kl_logvar_limit,
+            "architecture": preset.architecture.model_dump(),
+        },
+        "objective": preset.objective.model_dump(),
+        "optimiser": preset.optimiser.model_dump(),
+        # Schedules take turns between decoder and discriminator: an autoencoder has no turns.
+        "schedule": preset.schedule.model_dump() if "gan" in system else {},
+    }
+    config = with_overrides(validated(RunConfig, tree, "settings"), overrides or {})
+    if config.batch > len(dataset.train):
+        raise ConfigError(
+            f"batch (={config.batch}) is larger than the training set (={len(dataset.train)}); "
+            "use a smaller --batch"
+        )
+    for network in config.model.networks:
+        config.model.traced(network)
+    return config
+
+
+@dataclass(frozen=True)
+class Budget:
+    """When a run ends: at a number of steps, or after minutes of training."""
+
+    steps: int | None = None
+    minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.minutes is None):
+            raise ConfigError("give one of --steps, --epochs and --minutes")
+        if (self.steps or self.minutes or 0) <= 0:
+            raise ConfigError("--steps, --epochs and --minutes must be positive")
+
+    def share(self, step: int, seconds: float) -> float:
+        """Share of the budget used so far; 1 or more means done."""
+        if self.steps is not None:
+            return step / self.steps
+        assert self.minutes is not None
+        return seconds / (60 * self.minutes)

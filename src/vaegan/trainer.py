@@ -1,0 +1,173 @@
+"""One training step: phases of a schedule, losses of an objective, an update per network."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vaegan.config import NetworkName, RunConfig
+from vaegan.data.batches import Batch
+from vaegan.errors import RunError, TrainingDiverged
+from vaegan.model import Model
+from vaegan.objectives import Draws, Evaluation, Objective
+from vaegan.optimisers import (
+    Average,
+    learning_rate_share,
+    load_optimisers,
+    optimiser_tensors,
+    optimisers,
+)
+from vaegan.randomness import key
+from vaegan.schedules import phases
+
+__all__ = ["Progress", "Trainer"]
+
+
+@dataclass
+class Progress:
+    """How far a run is. With the tensors, this is all there is to remember.
+
+    step          walks through the schedule: what `--steps` counts
+    passes        forward passes so far; dropout is a function of it
+    batches       batches drawn so far; data and latents are functions of it
+    images_seen   images in those batches
+    seconds       time spent in steps
+    """
+
+    step: int = 0
+    passes: int = 0
+    batches: int = 0
+    images_seen: int = 0
+    seconds: float = 0.0
+
+
+class Trainer:
+    """Model, averaged model, optimisers and progress; knows nothing of files or faces.
+
+    `batches` maps an index to a `Batch`. A step is a function of the state and (seed, index):
+    whoever loads `state()` and goes on gets the same bits as whoever never stopped.
+    """
+
+    def __init__(self, config: RunConfig, batches: Callable[[int], Batch], device: str = "cpu"):
+        self.config = config
+        self.batches = batches
+        self.device = torch.device(device)
+        model = Model(config.model, config.seed).to(self.device)
+        # Channels-last is the fastest layout for convolutions, on CPUs and on GPUs.
+        self.model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.average = Average(self.model, config.optimiser.ema_decay)
+        self.optimisers = optimisers(self.model, config.optimiser)
+        self.objective = Objective(self.model, config.objective)
+        self.progress = Progress()
+        self._phases = phases
+
+    def step(self, share_done: float = 0.0) -> dict[str, Tensor]:
+        """Walk once through the schedule; return the values of its passes, by name.
+
+        `share_done` (0 to 1) of the budget sets the learning rates. Raises TrainingDiverged, with
+        the weights untouched by it, when a loss is not finite.
+        """
+        rates = learning_rate_share(self.config.optimiser, share_done)
+        for name, optimiser in self.optimisers.items():
+            optimiser.param_groups[0]["lr"] = self.config.optimiser.lr(name) * rates
+        values: dict[str, Tensor] = {f"{name}_steps": torch.zeros(()) for name in self.optimisers}
+        networks = frozenset(self.config.model.networks)
+        walk, batch = self._phases(self.config.schedule), None
+        phase = next(walk)
+        while True:
+            if batch is None or phase.fresh:
+                batch = self.batches(self.progress.batches)
+                index = self.progress.batches
+                self.progress.batches += 1
+                self.progress.images_seen += self.config.batch
+            evaluation = self._evaluate(batch, index, phase.candidates & networks)
+            active = phase.active(evaluation.costs) & networks
+            self._update(evaluation, active)
+            values |= evaluation.values
+            for name in active:
+                values[f"{name}_steps"] = values[f"{name}_steps"] + 1
+            self.progress.passes += 1
+            try:
+                phase = walk.send(evaluation.costs)
+            except StopIteration:
+                break
+        self.progress.step += 1
+        if self.model.discriminator is not None:
+            self.model.discriminator.refresh()
+        self.average.update(self.progress.step)
+        return values
+
+    def _evaluate(self, batch: Batch, index: int, candidates: frozenset[NetworkName]) -> Evaluation:
+        """One forward pass, its dropout seeded by the pass's number."""
+        config, rows = self.config, slice(None)
+        torch.manual_seed(key(config.seed, "dropout", self.progress.passes))
+        draws = Draws.of(config.seed, index, self.model, config.objective, config.batch, rows)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            evaluation = self.objective(batch, draws, candidates)
+        for name in ("encoder_loss", "decoder_loss", "discriminator_loss"):
+            value = evaluation.values.get(name)
+            if value is not None and not math.isfinite(value.item()):
+                raise TrainingDiverged(
+                    f"{name} is {value.item()} at step {self.progress.step + 1}; lower the "
+                    f"learning rate (--set optimiser.{name[:-5]}_lr=...) and run again"
+                )
+        return evaluation
+
+    def _update(self, evaluation: Evaluation, active: frozenset[NetworkName]) -> None:
+        """Backward passes, then one optimiser step for each active network."""
+        for name in active:
+            self.optimisers[name].zero_grad(set_to_none=True)
+        evaluation.backward(self.model, active)
+        objective, every = self.config.objective, self.config.objective.gradient_penalty_every
+        penalised = objective.gradient_penalty and self.progress.step % every == 0
+        if penalised and "discriminator" in active:
+            batch = self.batches(self.progress.batches - 1)
+            penalty = self.objective.gradient_penalty(batch)
+            penalty = objective.gradient_penalty * every * penalty
+            penalty.backward(inputs=list(self.model.network("discriminator").parameters()))
+        for name in active:
+            self.optimisers[name].step()
+
+    def gradient_norms(self) -> dict[str, float]:
+        """Norm of the last gradient of every network that has one."""
+        norms = {}
+        for name in self.optimisers:
+            gradients = [
+                p.grad for p in self.model.network(name).parameters() if p.grad is not None
+            ]
+            if gradients:
+                norms[f"{name}_gradient"] = torch.nn.utils.get_total_norm(gradients).item()
+        return norms
+
+    # ── state ────────────────────────────────────────────────────────────────────────────────
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Everything with a shape: weights, averaged weights, optimiser states."""
+        parts = {
+            "model": self.model.state_dict(),
+            "average": self.average.model.state_dict(),
+            "optimiser": optimiser_tensors(self.model, self.optimisers),
+        }
+        return {f"{part}/{name}": t for part, tree in parts.items() for name, t in tree.items()}
+
+    def numbers(self) -> dict[str, Any]:
+        """Everything without: the progress, as plain JSON."""
+        return asdict(self.progress)
+
+    def load(self, tensors: dict[str, Tensor], numbers: dict[str, Any]) -> None:
+        """Go on from `tensors()` and `numbers()` of a trainer with the same config."""
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "average": {}, "optimiser": {}}
+        for name, tensor in tensors.items():
+            part, _, rest = name.partition("/")
+            if part not in parts:
+                raise RunError(f"checkpoint tensor {name!r} is unknown")
+            parts[part][rest] = tensor
+        self.model.load_state_dict(parts["model"])
+        self.average.model.load_state_dict(parts["average"])
+        load_optimisers(self.model, self.optimisers, parts["optimiser"])
+        self.progress = Progress(**numbers)

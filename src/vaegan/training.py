@@ -1,0 +1,226 @@
+"""A run from its first step to its last, however often it is stopped in between."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from vaegan import checkpoint
+from vaegan.config import RunConfig
+from vaegan.data import Dataset, Split
+from vaegan.data.batches import Batches
+from vaegan.errors import RunError
+from vaegan.files import write_tensors
+from vaegan.model import Model
+from vaegan.rundir import RunDirectory
+from vaegan.settings import Budget
+from vaegan.trainer import Trainer
+
+__all__ = ["Outcome", "Watcher", "is_frame", "is_logged", "train", "trainer_for"]
+
+SAVE_EVERY_SECONDS = 60.0
+
+
+class Watcher(Protocol):
+    """Sees a run go by: a progress bar, TensorBoard, a test."""
+
+    def started(self, trainer: Trainer, share: float) -> None:
+        """Before the first step of this start; `share` of the budget was used before."""
+
+    def stepped(self, trainer: Trainer, share: float, row: dict[str, float] | None) -> None:
+        """After every step; `row` when one was written to stats.jsonl."""
+
+    def framed(self, trainer: Trainer) -> None:
+        """After film weights were written: a good moment for a picture."""
+
+
+@dataclass
+class Outcome:
+    """How a call of `train` ended."""
+
+    step: int
+    steps_here: int
+    seconds_per_step: float
+    images_per_second: float
+    interrupted_by: int = 0
+    """Number of the signal that stopped it, 0 when the budget was used up."""
+
+
+def is_logged(step: int) -> bool:
+    """Steps that get a row of stats: the first ten, then every tenth. A function of the step."""
+    return step <= 10 or step % 10 == 0
+
+
+def is_frame(step: int) -> bool:
+    """Steps that get a frame of the film: all up to 8, then four a doubling: 8, 10, 12, 14, 16,
+    20, 24, ... so that the early steps, in which most happens, fill half of it.
+    """
+    return step % (1 << max(step.bit_length() - 3, 0)) == 0
+
+
+def trainer_for(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Trainer:
+    """A trainer at step 0 on the data set's training images."""
+    split = dataset.train if config.model.num_classes else Split(dataset.train.pixels, None)
+    return Trainer(config, Batches(split, config.batch, config.seed, device), device)
+
+
+def train(
+    run: RunDirectory,
+    config: RunConfig,
+    dataset: Dataset,
+    budget: Budget,
+    *,
+    device: str = "cpu",
+    new: bool = False,
+    watchers: list[Watcher] | None = None,
+) -> Outcome:
+    """Start a run, or go on with the one in the directory, until the budget is used up.
+
+    A signal (Ctrl-C, SIGTERM) saves and returns; a second one leaves at once. Raises RunError when
+    the directory holds another run or is in use, TrainingDiverged when a loss is not finite: the
+    last checkpoint stays as it is.
+    """
+    watchers = watchers or []
+    with run.locked(), interruptible() as signals:
+        run.start(config, new=new)
+        trainer = trainer_for(config, dataset, device)
+        found = checkpoint.latest(run.checkpoints)
+        if found:
+            trainer.load(*checkpoint.load(found))
+        run.forget_after(trainer.progress.step)
+        progress = trainer.progress
+        if not found:
+            _save_frame(run, trainer)
+        share = budget.share(progress.step, progress.seconds)
+        for watcher in watchers:
+            watcher.started(trainer, share)
+
+        first_step, first_seconds = progress.step, progress.seconds
+        saved_step, saved_time = (progress.step if found else -1), time.monotonic()
+        logged_step, logged_seconds = progress.step, progress.seconds
+        with run.stats.open("a", encoding="utf-8") as stats:
+            while share < 1 and not signals.number:
+                began = time.perf_counter()
+                values = trainer.step(share)
+                progress.seconds += time.perf_counter() - began
+                share = budget.share(progress.step, progress.seconds)
+                row = None
+                if is_logged(progress.step):
+                    speed = (progress.seconds - logged_seconds) / (progress.step - logged_step)
+                    logged_step, logged_seconds = progress.step, progress.seconds
+                    row = stats_row(trainer, values, speed)
+                    stats.write(json.dumps(row) + "\n")
+                    stats.flush()
+                if is_frame(progress.step):
+                    _save_frame(run, trainer)
+                    for watcher in watchers:
+                        watcher.framed(trainer)
+                for watcher in watchers:
+                    watcher.stepped(trainer, share, row)
+                if time.monotonic() - saved_time > SAVE_EVERY_SECONDS:
+                    save(run, trainer)
+                    saved_step, saved_time = progress.step, time.monotonic()
+        if saved_step != progress.step or not run.weights.exists():
+            save(run, trainer)
+
+    here = progress.step - first_step
+    spent = max(progress.seconds - first_seconds, 1e-9)
+    images = trainer.progress.images_seen / max(progress.step, 1)
+    return Outcome(progress.step, here, spent / max(here, 1), here * images / spent, signals.number)
+
+
+def stats_row(trainer: Trainer, values: dict[str, Tensor], seconds: float) -> dict[str, float]:
+    """One row of stats.jsonl: where we are, how fast, and every value of the step by name."""
+    progress = trainer.progress
+    images = progress.images_seen / progress.step
+    row: dict[str, Any] = {
+        "step": progress.step,
+        "images_seen": progress.images_seen,
+        "seconds": round(progress.seconds, 3),
+        "seconds_per_step": seconds,
+        "images_per_second": images / max(seconds, 1e-9),
+    }
+    row |= {name: value.item() for name, value in values.items()}
+    return row | trainer.gradient_norms()
+
+
+def save(run: RunDirectory, trainer: Trainer) -> None:
+    """Write a checkpoint, then the averaged model."""
+    checkpoint.save(run.checkpoints, trainer.tensors(), trainer.numbers())
+    write_tensors(run.weights, trainer.average.model.state_dict())
+
+
+def _save_frame(run: RunDirectory, trainer: Trainer) -> None:
+    """Keep the averaged decoder in half precision: any manifold can be drawn from it later."""
+    weights = trainer.average.model.decoder.state_dict()
+    half = {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
+    write_tensors(run.film_weights / f"step-{trainer.progress.step:08d}.safetensors", half)
+
+
+def frames(run: RunDirectory, model: Model) -> Iterator[tuple[int, Model]]:
+    """The run's film: (step, model with the decoder of that step), in order of steps.
+
+    The same model object each time. RunError when no frame was recorded.
+    """
+    from vaegan.files import read_tensors
+
+    paths = sorted(run.film_weights.glob("step-*.safetensors"))
+    if not paths:
+        raise RunError(f"{run.path} recorded no film weights; train it with this version")
+    state = model.decoder.state_dict()
+    half = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
+    for path in paths:
+        tensors = read_tensors(path, half)
+        model.decoder.load_state_dict({n: t.to(state[n].dtype) for n, t in tensors.items()})
+        yield int(path.stem.removeprefix("step-")), model
+
+
+@dataclass
+class Signals:
+    """The signal that asked us to stop, 0 while none did."""
+
+    number: int = 0
+    before: dict[signal.Signals, Any] = field(default_factory=dict)
+
+
+@contextmanager
+def interruptible() -> Iterator[Signals]:
+    """Turn the first SIGINT or SIGTERM into a flag; the second acts as it always did."""
+    signals = Signals()
+
+    def note(received: int, _: object) -> None:
+        signals.number = received
+        signal.signal(received, signals.before[signal.Signals(received)])
+
+    try:
+        for watched in (signal.SIGINT, signal.SIGTERM):
+            signals.before[watched] = signal.signal(watched, note)
+    except ValueError:  # not the main thread: the caller's business
+        signals.before.clear()
+    try:
+        yield signals
+    finally:
+        for watched, handler in signals.before.items():
+            signal.signal(watched, handler)
+
+
+def device_named(name: str) -> str:
+    """`auto`, `cpu`, `cuda` or `mps` -> a device that is there; RunError when it is not."""
+    available = {
+        "cpu": True,
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+    }
+    if name == "auto":
+        return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
+    if not available.get(name, False):
+        raise RunError(f"device {name!r} is not available here; use --device auto")
+    return name
