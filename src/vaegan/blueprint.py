@@ -97,7 +97,7 @@ class Traced:
 
 def parse(line: str) -> Layer:
     """Parse one line such as ``"conv 64 k5 s2"``; raise ConfigError that quotes it."""
-    word, *arguments = line.split()
+    word, *arguments = line.split() or [""]
     if word not in WORDS:
         raise ConfigError(f"layer {line!r}: unknown word {word!r}; known: {', '.join(WORDS)}")
     required, optional = WORDS[word]
@@ -139,6 +139,8 @@ def trace(
     `image` is the (C, H, W) of the data: `grid` and `image` take their sizes from it.
     Raises ConfigError that quotes the layer and the shape which do not fit.
     """
+    if not lines:
+        raise ConfigError("a network needs at least one layer")
     traced: list[Traced] = []
     shape = start
     for line in lines:
@@ -236,9 +238,11 @@ def _apply(
                 )
             return shape, 2 * channels, 0
         case "features":
-            if layer.get("channels") and len(shape) == 3:
-                return shape, *conv(layer["channels"], layer.get("k", 1), *grid)
-            return shape, 0, 0
+            if not layer.get("channels"):
+                return shape, 0, 0
+            if len(shape) != 3:
+                raise ConfigError(f"layer {line!r} needs a grid (C, H, W) but gets {shape}")
+            return shape, *conv(layer["channels"], layer.get("k", 1), *grid)
         case "logit":
             project = num_classes * channels if layer.get("project") else 0
             return (1,), channels + 1 + project, channels

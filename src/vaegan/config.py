@@ -6,6 +6,7 @@ No torch here: `vaegan --help` and `--dry-run` build and check all of it without
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -147,6 +148,8 @@ class ModelConfig(Strict):
         body = trace(arch.discriminator, image, image, self.num_classes)
         if body[-1].layer.word != "logit":
             raise ConfigError("the discriminator's last layer must be `logit`")
+        if self.family == "vae-gan" and all(t.layer.word != "features" for t in body):
+            raise ConfigError("the discriminator needs a `features` line to measure similarity at")
         return body
 
     def parameters(self, network: NetworkName) -> int:
@@ -266,14 +269,21 @@ class RunConfig(Strict):
     schedule: ScheduleConfig
 
 
-def read_config(text: str, source: str) -> dict[str, Any]:
-    """Parse the JSON of a config.json; raise ConfigError that names `source`."""
+def read_config(path: Path) -> dict[str, Any]:
+    """Parse a config.json; ConfigError, naming it, when it is not one of this version's."""
     try:
-        tree = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise ConfigError(f"{source} is not JSON: {error}") from None
+        tree = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path} is not JSON: {error}") from None
     if not isinstance(tree, dict) or "model" not in tree:
-        raise ConfigError(f"{source} is not a vaegan config: it has no `model`")
+        raise ConfigError(f"{path} is not a vaegan config: it has no `model`")
+    if tree.get("format_version") != FORMAT_VERSION:
+        raise ConfigError(
+            f"{path} has format version {tree.get('format_version')!r}; "
+            f"this program reads version {FORMAT_VERSION}"
+        )
     return tree
 
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import torch
 from sklearn.base import BaseEstimator, TransformerMixin
+from sklearn.utils.validation import check_is_fitted
 
 from vaegan.data import Dataset, Split
 from vaegan.errors import DataError
@@ -51,6 +52,8 @@ class VaeganEstimator(TransformerMixin, BaseEstimator):
     def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> VaeganEstimator:
         """Train; the averaged model is `model_`, the settings `config_`."""
         pixels, labels = as_pixels(X), None if y is None else np.asarray(y, np.int64)
+        if not len(pixels):
+            raise DataError("X holds no image")
         if labels is not None and len(labels) != len(pixels):
             raise DataError(f"X has {len(pixels)} images but y has {len(labels)} labels")
         names = () if labels is None else tuple(map(str, range(int(labels.max()) + 1)))
@@ -71,19 +74,26 @@ class VaeganEstimator(TransformerMixin, BaseEstimator):
         self.model_ = trainer.average.model
         return self
 
+    def fit_transform(self, X: np.ndarray, y: np.ndarray | None = None, **_: Any) -> np.ndarray:
+        """`fit(X, y)`, then `transform(X, y)`: a conditional system needs its labels twice."""
+        return self.fit(X, y).transform(X, y)
+
     def transform(self, X: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
         """Posterior means (N, latent_dim) float32."""
+        check_is_fitted(self)
         latents: np.ndarray = self.model_.embed(to_images(as_pixels(X)), as_labels(y)).numpy()
         return latents
 
     def inverse_transform(self, Z: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
         """Decode latents (N, latent_dim) to uint8 pixels (N, H, W, C)."""
+        check_is_fitted(self)
         with torch.no_grad():
             codes = torch.as_tensor(np.asarray(Z, np.float32))
             return to_pixels(self.model_.decode(codes, as_labels(y)))
 
     def sample(self, n: int, label: int | None = None, seed: int = 0) -> np.ndarray:
         """N draws from the prior as uint8 pixels (N, H, W, C)."""
+        check_is_fitted(self)
         return to_pixels(self.model_.sample(n, label, seed=seed))
 
     def __sklearn_tags__(self) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -31,6 +32,7 @@ def replacing(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield temporary
         with temporary.open("rb+") as file:
+            os.fchmod(file.fileno(), 0o666 & ~_umask())  # some writers leave 0600
             os.fsync(file.fileno())
         temporary.replace(path)
         sync_directory(path.parent)
@@ -39,9 +41,19 @@ def replacing(path: Path) -> Iterator[Path]:
         raise RunError(f"cannot write {path}: {_remedy(error)}") from None
     except BaseException as error:
         _discard(temporary)
-        if "No space left" in str(error):  # safetensors reports I/O errors by its own exception
-            raise RunError(f"cannot write {path}: {_remedy(OSError(errno.ENOSPC))}") from None
+        # safetensors reports I/O errors by its own exception.
+        if code := re.search(r"\(os error (\d+)\)", str(error)):
+            number = int(code[1])
+            remedy = _remedy(OSError(number, os.strerror(number)))
+            raise RunError(f"cannot write {path}: {remedy}") from None
         raise
+
+
+def _umask() -> int:
+    """The process's umask, which can only be read by setting it."""
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def _discard(temporary: Path) -> None:
@@ -127,7 +139,7 @@ def _header(path: Path) -> dict[str, dict[str, Any]]:
             tree = json.loads(file.read(length))
     except OSError as error:
         raise RunError(f"cannot read {path}: {error.strerror}") from None
-    except ValueError:
+    except (ValueError, RecursionError):
         raise RunError(f"{path} is not a safetensors file") from None
     if not isinstance(tree, dict):
         raise RunError(f"{path} is not a safetensors file")

@@ -107,8 +107,7 @@ def transfer(
     names = model.config.class_names
     if not names:
         raise Unsupported(
-            f"system {model.config.system!r} has no labels to transfer between; "
-            f"train c{model.config.system}"
+            f"system {model.config.system!r} has no labels to transfer between; train cvae-gan"
         )
     _name(model, label)
     images = _images(model, pixels)
@@ -129,7 +128,7 @@ def manifold(
     model: Model,
     label: int | None = None,
     n: int = 15,
-    dims: tuple[int, int] = (0, 1),
+    dims: tuple[int, int] | None = None,
     *,
     invert: bool = True,
 ) -> Image.Image:
@@ -137,12 +136,13 @@ def manifold(
     if model.config.family == "ae":
         raise Unsupported(f"system {model.config.system!r} has no prior to lay a grid over")
     pixels = to_pixels(model.manifold(label, n, dims))
+    one, other = dims or (0, min(1, model.config.latent_dim - 1))
+    plane = f"along: z{one + 1}, down: z{other + 1}"
     of = "" if not model.config.num_classes else f" of {_name(model, label or 0)}"
     return sheet(
         pixels.reshape(n, n, *pixels.shape[1:]),
         title=f"Manifold{of}",
-        subtitle=f"along: z{dims[0] + 1}, down: z{dims[1] + 1}, at the normal quantiles "
-        f"0.05 to 0.95, other latents 0 · {_described(model)}",
+        subtitle=f"{plane}, at the normal quantiles 0.05 to 0.95 · {_described(model)}",
         gap=0,
         scale=2,
         invert=invert,

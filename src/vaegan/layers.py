@@ -163,11 +163,13 @@ class Logit(nn.Module):
         )
 
     def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """(B, N) -> (B,)."""
-        logits = self.linear(x).squeeze(1)
-        if self.embedding is not None and labels is not None:
-            onehot = F.one_hot(labels, self.embedding.in_features).to(x.dtype)
-            logits = logits + (self.embedding(onehot) * x).sum(1)
+        """(B, N) -> (B,), in single precision whatever the rest is computed in."""
+        with torch.autocast(x.device.type, enabled=False):
+            x = x.to(self.linear.bias.dtype)
+            logits = self.linear(x).squeeze(1)
+            if self.embedding is not None and labels is not None:
+                onehot = F.one_hot(labels, self.embedding.in_features).to(x.dtype)
+                logits = logits + (self.embedding(onehot) * x).sum(1)
         return logits
 
 

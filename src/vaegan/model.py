@@ -72,7 +72,7 @@ class Model(nn.Module):
         path = directory / "config.json"
         if not path.is_file():
             raise RunError(f"{directory} holds no model: config.json is missing")
-        tree = read_config(path.read_text(), str(path))
+        tree = read_config(path)
         config = validated(ModelConfig, tree["model"], str(path))
         model = cls(config)
         weights = directory / "model.safetensors"
@@ -140,8 +140,7 @@ class Model(nn.Module):
         """Render each image's style under another label, decode(encode(x, y).mode(), y')."""
         if not self.config.num_classes:
             raise Unsupported(
-                f"system {self.config.system!r} has no labels to transfer between; "
-                f"train `c{self.config.system}`"
+                f"system {self.config.system!r} has no labels to transfer between; train `cvae-gan`"
             )
         return self.decode(self.embed(images, labels), to_labels)
 
@@ -191,14 +190,16 @@ class Model(nn.Module):
 
     @torch.no_grad()
     def manifold(
-        self, label: int | None = None, n: int = 15, dims: tuple[int, int] = (0, 1)
+        self, label: int | None = None, n: int = 15, dims: tuple[int, int] | None = None
     ) -> Tensor:
         """N x n images over two latent dimensions at the normal quantiles 0.05 .. 0.95.
 
         The other dimensions are 0. The second of `dims` varies down the rows, the first along
-        them. Returns (n*n, C, H, W), row by row.
+        them; the first two when left out, and a single latent along the rows. Returns
+        (n*n, C, H, W), row by row.
         """
         size = self.config.latent_dim
+        dims = (0, min(1, size - 1)) if dims is None else dims
         if min(dims) < 0 or max(dims) >= size or (dims[0] == dims[1] and size > 1):
             raise Unsupported(f"latent dimensions {dims} do not exist: latent_dim is {size}")
         quantiles = torch.special.ndtri(torch.linspace(0.05, 0.95, n, dtype=torch.float64))
@@ -220,8 +221,10 @@ class Model(nn.Module):
             return None
         if labels is None:
             raise DataError(f"system {self.config.system!r} needs labels, one per image")
-        if labels.shape != (count,):
-            raise DataError(f"labels have shape {tuple(labels.shape)}; expected ({count},)")
+        if labels.shape != (count,) or labels.dtype != torch.int64:
+            raise DataError(
+                f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give int64 ({count},)"
+            )
         if not torch.compiler.is_compiling() and labels.device.type == "cpu" and count:
             low, high = int(labels.min()), int(labels.max())
             if low < 0 or high >= classes:

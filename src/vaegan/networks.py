@@ -65,7 +65,8 @@ class Encoder(nn.Module):
     def forward(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """One pass through the body, one through each head."""
         hidden, _ = self.body(2 * images - 1 if self.centred else images, labels)
-        return self.mean(hidden), None if self.logvar is None else self.logvar(hidden)
+        mean = self.mean(hidden).float()
+        return mean, None if self.logvar is None else self.logvar(hidden).float()
 
 
 class Decoder(nn.Module):

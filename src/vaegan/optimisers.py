@@ -96,11 +96,12 @@ def load_optimisers(
         for slot in slots:
             value = tensors[slot]
             short = slot.removeprefix(prefix)
-            if short != "step":
-                if value.shape != parameter.shape:
-                    raise RunError(f"optimiser state {slot!r} has shape {tuple(value.shape)}")
-                value = torch.empty_like(parameter.detach()).copy_(value)
-            state[short] = value
+            if short == "step":  # fused optimisers count on the parameter's device
+                state[short] = value.to(parameter.device)
+                continue
+            if value.shape != parameter.shape:
+                raise RunError(f"optimiser state {slot!r} has shape {tuple(value.shape)}")
+            state[short] = torch.empty_like(parameter.detach()).copy_(value)
     if unknown := set(tensors) - known:
         raise RunError(f"optimiser state {min(unknown)!r} belongs to no parameter")
 

@@ -57,12 +57,7 @@ class RunDirectory:
 
     def config(self) -> RunConfig:
         """The settings of the run; ConfigError for a file that is not one of ours."""
-        source = str(self.config_path)
-        try:
-            text = self.config_path.read_text("utf-8")
-        except OSError as error:
-            raise RunError(f"cannot read {source}: {error.strerror}") from None
-        return validated(RunConfig, read_config(text, source), source)
+        return validated(RunConfig, read_config(self.config_path), str(self.config_path))
 
     def start(self, config: RunConfig, *, new: bool) -> None:
         """Write the config of a fresh run, or check that the run here asks the same question.

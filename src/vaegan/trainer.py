@@ -64,7 +64,8 @@ class Trainer:
         self.optimisers = optimisers(self.model, config.optimiser)
         self.objective = Objective(self.model, config.objective)
         self.progress = Progress()
-        self._phases = phases
+        self.gradient_norms: dict[str, float] = {}
+        """Norm of the last gradient of every network, by `NETWORK_gradient`."""
 
     def step(self, share_done: float = 0.0) -> dict[str, Tensor]:
         """Walk once through the schedule; return the values of its passes, by name.
@@ -77,7 +78,7 @@ class Trainer:
             optimiser.param_groups[0]["lr"] = self.config.optimiser.lr(name) * rates
         values: dict[str, Tensor] = {f"{name}_steps": torch.zeros(()) for name in self.optimisers}
         networks = frozenset(self.config.model.networks)
-        walk, batch = self._phases(self.config.schedule), None
+        walk, batch = phases(self.config.schedule), None
         phase = next(walk)
         while True:
             if batch is None or phase.fresh:
@@ -131,18 +132,17 @@ class Trainer:
             penalty = objective.gradient_penalty * every * penalty
             penalty.backward(inputs=list(self.model.network("discriminator").parameters()))
         for name in active:
+            parameters = self.model.network(name).parameters()
+            gradients = [p.grad for p in parameters if p.grad is not None]
+            norm = torch.nn.utils.get_total_norm(gradients).item()
+            if not math.isfinite(norm):
+                raise TrainingDiverged(
+                    f"the {name}'s gradient is {norm} at step {self.progress.step + 1}; lower "
+                    f"the learning rate (--set optimiser.{name}_lr=...) and run again"
+                )
+            self.gradient_norms[f"{name}_gradient"] = norm
+        for name in active:
             self.optimisers[name].step()
-
-    def gradient_norms(self) -> dict[str, float]:
-        """Norm of the last gradient of every network that has one."""
-        norms = {}
-        for name in self.optimisers:
-            gradients = [
-                p.grad for p in self.model.network(name).parameters() if p.grad is not None
-            ]
-            if gradients:
-                norms[f"{name}_gradient"] = torch.nn.utils.get_total_norm(gradients).item()
-        return norms
 
     # ── state ────────────────────────────────────────────────────────────────────────────────
 

@@ -149,13 +149,17 @@ def stats_row(trainer: Trainer, values: dict[str, Tensor], seconds: float) -> di
         "images_per_second": images / max(seconds, 1e-9),
     }
     row |= {name: value.item() for name, value in values.items()}
-    return row | trainer.gradient_norms()
+    return row | trainer.gradient_norms
 
 
 def save(run: RunDirectory, trainer: Trainer) -> None:
-    """Write a checkpoint, then the averaged model."""
-    checkpoint.save(run.checkpoints, trainer.tensors(), trainer.numbers())
+    """Write the averaged model, then a checkpoint.
+
+    In this order a crash in between leaves a run that goes on from the older checkpoint and writes
+    the model again; in the other, a finished run with a stale model.
+    """
     write_tensors(run.weights, trainer.average.model.state_dict())
+    checkpoint.save(run.checkpoints, trainer.tensors(), trainer.numbers())
 
 
 def _save_frame(run: RunDirectory, trainer: Trainer) -> None:
@@ -224,3 +228,16 @@ def device_named(name: str) -> str:
     if not available.get(name, False):
         raise RunError(f"device {name!r} is not available here; use --device auto")
     return name
+
+
+def precision_named(name: str, device: str) -> str:
+    """`auto`, `fp32` or `bf16` -> the precision to use on a device.
+
+    bfloat16 pays on GPUs and on CPUs that multiply it in hardware (AVX512-BF16, AMX).
+    """
+    if name != "auto":
+        return name
+    if device == "cuda":
+        return "bf16"
+    capable = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}
+    return "bf16" if capable.get("avx512_bf16") or capable.get("amx_bf16") else "fp32"

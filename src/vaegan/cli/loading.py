@@ -27,7 +27,8 @@ class Opened:
     def dataset(self) -> Dataset:
         """The run's data set, or the one given by `--data`; DataError when it does not fit."""
         size = self.model.config.image_size
-        dataset, _ = load_resized(self.data or self.run.config().data, size[0])
+        square = size[0] if size[0] == size[1] else None
+        dataset, _ = load_resized(self.data or self.run.config().data, square)
         config = self.model.config
         if (dataset.image_size, dataset.channels) != (size, config.channels):
             raise DataError(

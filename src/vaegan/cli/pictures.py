@@ -106,7 +106,10 @@ def manifold(
     *,
     label: Label = None,
     n: Side = 15,
-    dims: Annotated[tuple[int, int], Parameter(help="The two latents to vary, from 0.")] = (0, 1),
+    dims: Annotated[
+        tuple[int, int] | None,
+        Parameter(help="The two latents to vary, counted from 0; the first two when left out."),
+    ] = None,
     out: Out = None,
 ) -> None:
     """N x n images over two latents at the normal quantiles 0.05 .. 0.95, the others 0."""

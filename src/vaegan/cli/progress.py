@@ -24,7 +24,8 @@ SHOWN = ("pixel", "similarity", "kl", "gan", "fooling")
 class Bar:
     """A progress bar on stderr; plain lines, now and then, when stderr is no terminal."""
 
-    def __init__(self) -> None:
+    def __init__(self, title: str) -> None:
+        self.title = title
         self.console = Console(stderr=True)
         self.progress = Progress(
             BarColumn(bar_width=24),
@@ -46,6 +47,7 @@ class Bar:
 
     def started(self, trainer: Trainer, share: float) -> None:
         """Show the bar, and where a resumed run goes on."""
+        print(self.title, file=sys.stderr)
         if trainer.progress.step:
             print(f"resuming at step {trainer.progress.step}", file=sys.stderr)
         self.task = self.progress.add_task("starting", total=1.0)

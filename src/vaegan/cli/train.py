@@ -67,7 +67,8 @@ def train(
     device
         Where to compute; `auto` takes the first of cuda, mps and cpu that is there.
     precision
-        `bf16` computes networks in bfloat16; `auto` does where it was measured to pay (cuda).
+        `bf16` computes the networks in bfloat16, weights and losses stay in single precision;
+        `auto` does so on GPUs and on CPUs with bfloat16 instructions.
     threads
         CPU threads; results are bit-identical only between runs with the same number.
     new
@@ -86,12 +87,13 @@ def train(
     if sum(given is not None for given in (steps, epochs, minutes)) > 1:
         raise ConfigError("give only one of --steps, --epochs and --minutes")
     dataset, source = load_resized(data, image_size or preset.image_size)
-    bf16 = precision == "bf16" or (precision == "auto" and device in {"cuda"})
-    if device in {"auto", "cuda", "mps"}:
-        from vaegan.training import device_named
+    outdir = outdir or Path("runs") / f"{dataset.name}-{system}"
+    from vaegan.rundir import RunDirectory
+    from vaegan.training import device_named, precision_named
 
-        device = device_named(device)  # type: ignore[assignment]
-        bf16 = bf16 or (precision == "auto" and device == "cuda")
+    run, where = RunDirectory(outdir), device_named(device)
+    if precision == "auto" and run.exists and not new:
+        precision = run.config().precision
     config = resolve(
         dataset,
         system=system,
@@ -99,7 +101,7 @@ def train(
         latent_dim=latent_dim,
         batch=batch,
         seed=seed,
-        precision="bf16" if bf16 else "fp32",
+        precision=precision_named(precision, where),
         overrides=overrides(settings or []),
         source=source,
     )
@@ -114,19 +116,15 @@ def train(
     if dry_run:
         from vaegan.cli.estimate import describe
 
-        describe(config, dataset, budget, device)
+        describe(config, dataset, budget, where)
         return 0
 
     from vaegan.cli.progress import Bar, boards
-    from vaegan.rundir import RunDirectory
     from vaegan.training import train as train_run
 
-    outdir = outdir or Path("runs") / f"{dataset.name}-{system}"
-    run = RunDirectory(outdir)
-    print(f"training {system} ({recipe}) on {dataset.name} in {outdir}", file=sys.stderr)
-    with Bar() as bar:
+    with Bar(f"training {system} ({recipe}) on {dataset.name} in {outdir}") as bar:
         outcome = train_run(
-            run, config, dataset, budget, device=device, new=new, watchers=[bar, *boards(run)]
+            run, config, dataset, budget, device=where, new=new, watchers=[bar, *boards(run)]
         )
     if not outcome.steps_here:
         print(
