@@ -18,6 +18,7 @@ __all__ = [
     "FORMAT_VERSION",
     "SYSTEMS",
     "Architecture",
+    "Family",
     "ModelConfig",
     "NetworkName",
     "ObjectiveConfig",
@@ -187,7 +188,8 @@ class ObjectiveConfig(Strict):
     reconstruction_weight: Weight = 0.0
     """... reconstructions, ..."""
     transfer_weight: Weight = 0.0
-    """... and transferred images: posterior latents decoded under another label."""
+    """... and transferred images: posterior latents decoded under another label. Where there are
+    none, for want of labels or of an encoder, samples from the prior take over this weight."""
     cycle_weight: Weight = 0.0
     """Weight of |E(G(z, y'), y') - z|^2 / 2 on transferred and sampled images."""
     feature_matching_weight: Weight = 0.0

@@ -23,7 +23,7 @@ from vaegan.model import Model
 from vaegan.posterior import Posterior
 from vaegan.randomness import generator
 from vaegan.rundir import RunDirectory
-from vaegan.training import frames
+from vaegan.training import frame_steps, frames
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -199,21 +199,14 @@ def film_frames(
     run: RunDirectory, model: Model, label: int | None, n: int = 15, *, invert: bool = True
 ) -> Iterator[Image.Image]:
     """The manifold of a class through training, one frame for every film weight."""
-    last = max(int(path.stem.removeprefix("step-")) for path in _film_weights(run))
+    if model.config.family == "ae":
+        raise Unsupported(f"system {model.config.system!r} has no prior to lay a grid over")
+    last = frame_steps(run)[-1]
     name = _name(model, label or 0) if model.config.num_classes else None
     for step, snapshot in frames(run, model):
         pixels = to_pixels(snapshot.manifold(label, n))
         grid = pixels.reshape(n, n, *pixels.shape[1:])
         yield manifold_frame(grid, name, step, last_step=last, invert=invert)
-
-
-def _film_weights(run: RunDirectory) -> list:
-    from vaegan.errors import RunError
-
-    found = list(run.film_weights.glob("step-*.safetensors"))
-    if not found:
-        raise RunError(f"{run.path} recorded no film: its films/weights folder is empty")
-    return found
 
 
 def posteriors(model: Model, split: Split, chosen: np.ndarray) -> Posterior:

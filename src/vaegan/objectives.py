@@ -285,6 +285,8 @@ class Objective:
             "prior": config.prior_weight,
             "transfer": config.transfer_weight,
         }
+        if "transfer" not in judged:
+            weights["prior"] += config.transfer_weight
         gan = self._mean(losses.adversarial_discriminator(real.logits, True, kind))
         gan, fooling = config.real_weight * gan, torch.zeros_like(gan)
         for name, fake in judged.items():

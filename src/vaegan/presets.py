@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vaegan.config import Architecture, ObjectiveConfig, OptimiserConfig, ScheduleConfig
+from vaegan.config import Architecture, Family, ObjectiveConfig, OptimiserConfig, ScheduleConfig
 from vaegan.errors import ConfigError
 
 __all__ = ["RECIPES", "Recipe", "recipe_named"]
@@ -25,6 +25,16 @@ class Recipe:
     image_size: int | None = None
     logvar_limit: float = 10.0
     kl_logvar_limit: float | None = None
+
+    def objective_for(self, family: Family) -> ObjectiveConfig:
+        """The objective of a rung of the ladder.
+
+        `kl_weight` is weighed against the learned similarity; a plain VAE minimises minus the ELBO,
+        in which the KL has the weight 1.
+        """
+        if family == "vae":
+            return self.objective.model_copy(update={"kl_weight": 1.0})
+        return self.objective
 
 
 LRELU, DROPOUT = "lrelu 0.3", "dropout 0.3"
@@ -194,7 +204,7 @@ DEFAULT = Recipe(
         encoder_lr=1e-3,
         decoder_lr=1e-3,
         discriminator_lr=1e-3,
-        betas=(0.0, 0.99),
+        betas=(0.5, 0.99),
         decay="cosine",
     ),
     schedule=ScheduleConfig(kind="together"),

@@ -5,6 +5,7 @@ model.safetensors    the averaged model, up to date whenever the run stops
 checkpoints/         the newest two; what a resumed run starts from
 stats.jsonl          one JSON object a line: step, losses, speed, what the schedule did
 figures/ films/      pictures; films/weights/ holds what a film is drawn from
+tensorboard/         the same numbers, and samples, where the extra is installed
 report.html
 """
 
@@ -38,6 +39,7 @@ class RunDirectory:
         self.figures = path / "figures"
         self.films = path / "films"
         self.film_weights = path / "films" / "weights"
+        self.events = path / "tensorboard"
         self.report = path / "report.html"
 
     @classmethod
@@ -65,7 +67,7 @@ class RunDirectory:
         `new` throws away whatever run is here. RunError lists every setting that differs.
         """
         if new and self.exists:
-            for part in (self.checkpoints, self.figures, self.films):
+            for part in (self.checkpoints, self.figures, self.films, self.events):
                 shutil.rmtree(part, ignore_errors=True)
             for file in (self.weights, self.stats, self.report, self.config_path):
                 file.unlink(missing_ok=True)
@@ -87,7 +89,7 @@ class RunDirectory:
         """Own the directory while training; the kernel frees the lock when the owner dies."""
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT)
+            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
         except OSError as error:
             raise RunError(f"cannot write into {self.path}: {error.strerror}") from None
         try:
@@ -104,6 +106,12 @@ class RunDirectory:
             yield
         finally:
             os.close(handle)
+
+    def sweep(self) -> None:
+        """Remove what killed writers left behind; for the owner of the lock only."""
+        for folder in (self.path, self.films, self.film_weights, self.figures):
+            for leftover in folder.glob(".*.tmp"):
+                leftover.unlink(missing_ok=True)
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of stats.jsonl; a line cut short by a crash is left out."""

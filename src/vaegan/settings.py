@@ -33,7 +33,7 @@ def resolve(
     images, DataError when a conditional system meets unlabelled data.
     """
     preset = recipe_named(recipe)
-    family_of(system)
+    family = family_of(system)
     conditional = system.startswith("c")
     if conditional and not dataset.num_classes:
         raise DataError(f"data set {dataset.name!r} has no labels; use --system {system[1:]}")
@@ -56,7 +56,7 @@ def resolve(
             "kl_logvar_limit": preset.kl_logvar_limit,
             "architecture": preset.architecture.model_dump(),
         },
-        "objective": preset.objective.model_dump(),
+        "objective": preset.objective_for(family).model_dump(),
         "optimiser": preset.optimiser.model_dump(),
         # Schedules take turns between decoder and discriminator: an autoencoder has no turns.
         "schedule": preset.schedule.model_dump() if "gan" in system else {},

@@ -65,7 +65,7 @@ class Trainer:
         self.objective = Objective(self.model, config.objective)
         self.progress = Progress()
         self.gradient_norms: dict[str, float] = {}
-        """Norm of the last gradient of every network, by `NETWORK_gradient`."""
+        """Norm of the last gradient of every network that stepped, by `NETWORK_gradient`."""
 
     def step(self, share_done: float = 0.0) -> dict[str, Tensor]:
         """Walk once through the schedule; return the values of its passes, by name.
@@ -76,6 +76,7 @@ class Trainer:
         rates = learning_rate_share(self.config.optimiser, share_done)
         for name, optimiser in self.optimisers.items():
             optimiser.param_groups[0]["lr"] = self.config.optimiser.lr(name) * rates
+        self.gradient_norms.clear()
         values: dict[str, Tensor] = {f"{name}_steps": torch.zeros(()) for name in self.optimisers}
         networks = frozenset(self.config.model.networks)
         walk, batch = phases(self.config.schedule), None

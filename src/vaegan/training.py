@@ -18,13 +18,24 @@ from vaegan.config import RunConfig
 from vaegan.data import Dataset, Split
 from vaegan.data.batches import Batches
 from vaegan.errors import RunError
-from vaegan.files import write_tensors
+from vaegan.files import read_tensors, write_tensors
 from vaegan.model import Model
 from vaegan.rundir import RunDirectory
 from vaegan.settings import Budget
 from vaegan.trainer import Trainer
 
-__all__ = ["Outcome", "Watcher", "is_frame", "is_logged", "train", "trainer_for"]
+__all__ = [
+    "Outcome",
+    "Watcher",
+    "device_named",
+    "frame_steps",
+    "frames",
+    "is_frame",
+    "is_logged",
+    "precision_named",
+    "train",
+    "trainer_for",
+]
 
 SAVE_EVERY_SECONDS = 60.0
 
@@ -90,6 +101,7 @@ def train(
     """
     watchers = watchers or []
     with run.locked(), interruptible() as signals:
+        run.sweep()
         run.start(config, new=new)
         trainer = trainer_for(config, dataset, device)
         found = checkpoint.latest(run.checkpoints)
@@ -169,22 +181,28 @@ def _save_frame(run: RunDirectory, trainer: Trainer) -> None:
     write_tensors(run.film_weights / f"step-{trainer.progress.step:08d}.safetensors", half)
 
 
+def frame_steps(run: RunDirectory) -> list[int]:
+    """The steps whose decoders the run recorded, in order; RunError when there are none."""
+    names = sorted(path.stem for path in run.film_weights.glob("step-*.safetensors"))
+    if not names:
+        raise RunError(f"{run.path} recorded no film: {run.film_weights} is empty")
+    return [int(name.removeprefix("step-")) for name in names]
+
+
 def frames(run: RunDirectory, model: Model) -> Iterator[tuple[int, Model]]:
     """The run's film: (step, model with the decoder of that step), in order of steps.
 
-    The same model object each time. RunError when no frame was recorded.
+    The same model object each time; its decoder is put back at the end.
     """
-    from vaegan.files import read_tensors
-
-    paths = sorted(run.film_weights.glob("step-*.safetensors"))
-    if not paths:
-        raise RunError(f"{run.path} recorded no film weights; train it with this version")
-    state = model.decoder.state_dict()
-    half = {name: t.half() if t.is_floating_point() else t for name, t in state.items()}
-    for path in paths:
-        tensors = read_tensors(path, half)
-        model.decoder.load_state_dict({n: t.to(state[n].dtype) for n, t in tensors.items()})
-        yield int(path.stem.removeprefix("step-")), model
+    own = {name: tensor.clone() for name, tensor in model.decoder.state_dict().items()}
+    half = {name: t.half() if t.is_floating_point() else t for name, t in own.items()}
+    try:
+        for step in frame_steps(run):
+            tensors = read_tensors(run.film_weights / f"step-{step:08d}.safetensors", half)
+            model.decoder.load_state_dict({n: t.to(own[n].dtype) for n, t in tensors.items()})
+            yield step, model
+    finally:
+        model.decoder.load_state_dict(own)
 
 
 @dataclass
@@ -239,5 +257,7 @@ def precision_named(name: str, device: str) -> str:
         return name
     if device == "cuda":
         return "bf16"
-    capable = getattr(torch.cpu, "get_capabilities", dict)() if device == "cpu" else {}
+    capable: dict[str, object] = {}
+    if device == "cpu":
+        capable = getattr(torch.cpu, "get_capabilities", dict)()
     return "bf16" if capable.get("avx512_bf16") or capable.get("amx_bf16") else "fp32"

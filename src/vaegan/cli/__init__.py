@@ -5,7 +5,6 @@ Verbs are registered by name, so that `vaegan --help` imports neither torch nor 
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -28,6 +27,9 @@ VERBS = {
         "interpolate": ("pictures:interpolate", "From one image to another through the code."),
         "latents": ("pictures:latents", "Where the encoder puts the test images."),
         "film": ("films:film", "The manifold through training, as MP4 and WebP."),
+    },
+    "Measure": {
+        "evaluate": ("evaluate:evaluate", "Samples, reconstructions, transfer, latents, metric."),
     },
     "See everything": {
         "figures": ("report:figures", "Draw every picture and film of a run."),
@@ -59,8 +61,6 @@ def app(asked: str | None = None) -> App:
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit code 2 and one line on stderr for everything a user can mend."""
-    # A waiting OpenMP thread that spins on a busy core slows training many times over.
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
         outcome = app(arguments[0] if arguments else None)(

@@ -38,9 +38,10 @@ def write_films(
     from vaegan import gallery
     from vaegan.cli.progress import tracked
     from vaegan.figures.film import write_film
+    from vaegan.training import frame_steps
 
     name = "manifold" if label is None else f"manifold-{label}"
-    total = len(list(opened.run.film_weights.glob("step-*.safetensors")))
+    total = len(frame_steps(opened.run))
     drawn = gallery.film_frames(opened.run, opened.model, label, n, invert=inverted(opened))
     frames = list(tracked(f"film {name}", drawn, total))
     folder = out or opened.run.films

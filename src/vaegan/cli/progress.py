@@ -81,9 +81,7 @@ class Board:
         """Open the event file."""
         from torch.utils.tensorboard import SummaryWriter
 
-        self.writer = SummaryWriter(
-            str(self.run.path / "tensorboard"), purge_step=trainer.progress.step + 1
-        )
+        self.writer = SummaryWriter(str(self.run.events), purge_step=trainer.progress.step + 1)
 
     def stepped(self, trainer: Trainer, share: float, row: dict[str, float] | None) -> None:
         """Write every value of a row."""

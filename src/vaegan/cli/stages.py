@@ -1,0 +1,45 @@
+"""A progress bar for work in named stages."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
+__all__ = ["Stages"]
+
+
+class Stages:
+    """Called with the name of a stage and the share of the work done: a bar on stderr.
+
+    Without a terminal, one plain line for each new stage.
+    """
+
+    def __init__(self) -> None:
+        console = Console(stderr=True)
+        self.progress = Progress(
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:3.0f}%"),
+            TimeElapsedColumn(),
+            TextColumn("{task.description}"),
+            console=console,
+            disable=not console.is_terminal,
+            transient=True,
+        )
+        self.task = self.progress.add_task("", total=1.0)
+        self.told = ""
+
+    def __enter__(self) -> Stages:
+        self.progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.progress.stop()
+
+    def __call__(self, stage: str, share: float) -> None:
+        """Show that `stage` begins, or goes on, when `share` of the work is done."""
+        self.progress.update(self.task, completed=share, description=stage)
+        if self.progress.disable and stage != self.told:
+            print(f"{share:4.0%}  {stage}", file=sys.stderr)
+        self.told = stage

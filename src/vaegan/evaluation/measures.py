@@ -1,0 +1,163 @@
+"""What the measures are called, which way they should go, and how they stand in a table.
+
+A group is a table of its own: its rows are measures, its columns the things measured, and the key
+of a cell in `Scores.values` is the column's prefix and the row's name, `prior_frechet_distance`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from vaegan.metrics.bootstrap import Interval
+
+__all__ = ["GROUPS", "Group", "Measure", "cell", "filled"]
+
+LOWER, HIGHER, ONE, ZERO, PLAIN = "↓", "↑", "→1", "→0", ""
+
+
+@dataclass(frozen=True)
+class Measure:
+    """One row: the end of its keys, its words, its aim (an arrow), and digits after the point."""
+
+    name: str
+    words: str
+    aim: str
+    digits: int = 3
+
+
+@dataclass(frozen=True)
+class Group:
+    """One table; `columns` maps prefixes of keys to headings."""
+
+    title: str
+    columns: Mapping[str, str]
+    rows: tuple[Measure, ...]
+
+
+def styles() -> Iterator[Measure]:
+    """r, slope and bias of every measure of style."""
+    for style, unit in (("thickness", "px"), ("slant", "rad"), ("width", "sd")):
+        yield Measure(f"{style}_r", f"{style} kept: r", HIGHER)
+        yield Measure(f"{style}_slope", "  slope", ONE)
+        yield Measure(f"{style}_bias", f"  bias, {unit}", ZERO)
+
+
+GROUPS = (
+    Group(
+        "Images against real test images",
+        {
+            "prior": "prior samples",
+            "aggregate": "aggregate",
+            "reconstruction": "reconstr.",
+            "floor": "real (floor)",
+        },
+        (
+            Measure("frechet_distance", "Fréchet distance", LOWER, 2),
+            Measure("kernel_distance", "kernel distance", LOWER, 2),
+            Measure("precision", "precision", HIGHER),
+            Measure("recall", "recall", HIGHER),
+            Measure("density", "density", ONE),
+            Measure("coverage", "coverage", HIGHER),
+            Measure("frechet_distance_mean_of_classes", "Fréchet, mean of classes", LOWER, 2),
+            Measure("label_accuracy", "label accuracy", HIGHER),
+            Measure("diversity", "diversity in class", ONE),
+            Measure("classification_accuracy", "classifier trained on it", HIGHER),
+            Measure("classification_accuracy_of_real", "  trained on real", HIGHER),
+            Measure("classification_accuracy_reverse", "  on it, trained on real", HIGHER),
+            Measure("mean_gradient_ratio", "sharpness: gradient", ONE),
+            Measure("laplacian_variance_ratio", "  Laplacian", ONE),
+            Measure("grey_share_ratio", "  grey pixels", ONE),
+            Measure("mse", "MSE", LOWER, 4),
+            Measure("psnr", "PSNR, dB", HIGHER, 2),
+            Measure("ssim", "SSIM", HIGHER),
+        ),
+    ),
+    Group(
+        "Transfer: every image under other labels",
+        {
+            "transfer": "transfer",
+            "transfer_same": "same label",
+            "transfer_shuffled": "shuffled",
+            "transfer_prior": "prior codes",
+        },
+        (
+            Measure("label_accuracy", "label accuracy", HIGHER),
+            *styles(),
+            Measure("features_r", "judge features kept: r", HIGHER),
+            Measure("features_slope", "  slope", ONE),
+            Measure("features_retrieval", "  own source nearer", HIGHER),
+            Measure("cycle_mse", "there and back: MSE", LOWER, 4),
+            Measure("cycle_ssim", "  SSIM", HIGHER),
+            Measure("cycle_latent_error", "  code, share lost", LOWER),
+            Measure("truth_ssim", "true image: SSIM", HIGHER),
+            Measure("truth_shuffled_ssim", "  of other sources", PLAIN),
+            Measure("truth_label_accuracy", "  read by the judge", PLAIN),
+        ),
+    ),
+    Group(
+        "Latents",
+        {"latents": "posterior"},
+        (
+            Measure("kl", "KL, nats", PLAIN, 2),
+            Measure("active_units", "active units", PLAIN, 0),
+            Measure("prior_distance", "distance from the prior", LOWER),
+            Measure("label_linear", "label read from code", LOWER),
+            Measure("label_neighbours", "  by neighbours", LOWER),
+            Measure("label_chance", "  by chance", PLAIN),
+        ),
+    ),
+    Group(
+        "Learned metric: shifted nearer than cut",
+        {
+            "metric_similarity": "similarity",
+            "metric_untrained": "untrained D",
+            "metric_judge": "judge",
+            "metric_pixels": "pixels",
+        },
+        (
+            Measure("shift_1", "1 px, all pairs", HIGHER),
+            Measure("shift_1_strict", "  where pixels are wrong", HIGHER),
+            Measure("shift_half", "half px, all pairs", HIGHER),
+            Measure("shift_half_strict", "  where pixels are wrong", HIGHER),
+            Measure("blur", "blur alone, all pairs", HIGHER),
+            Measure("blur_strict", "  where pixels are wrong", HIGHER),
+        ),
+    ),
+)
+
+
+def filled(values: Mapping[str, object]) -> Iterator[tuple[Group, dict[str, str], list[Measure]]]:
+    """Groups with the columns and rows for which there is any value."""
+    for group in GROUPS:
+        columns = {
+            prefix: heading
+            for prefix, heading in group.columns.items()
+            if any(f"{prefix}_{row.name}" in values for row in group.rows)
+        }
+        rows = [
+            row for row in group.rows if any(f"{prefix}_{row.name}" in values for prefix in columns)
+        ]
+        if rows:
+            yield group, columns, rows
+
+
+def cell(interval: Interval | None, digits: int) -> str:
+    """A value and half the width of its interval: `.945 ± .004`; a dash for what is undefined."""
+    if interval is None or math.isnan(interval.value):
+        return "–" if interval is not None else ""
+    text = number(interval.value, digits)
+    half = (interval.high - interval.low) / 2
+    return text if math.isnan(half) else f"{text} ± {number(half, digits)}"
+
+
+def number(value: float, digits: int) -> str:
+    """Rounded, without a leading zero; in four figures when large."""
+    if abs(value) >= 1000:
+        return f"{value:,.0f}"
+    if abs(value) >= 100:
+        digits = min(digits, 1)
+    text = f"{value:.{digits}f}"
+    text = text.replace("-", "−") if float(text) else text.lstrip("-")
+    return text.replace("0.", ".", 1) if abs(float(f"{value:.{digits}f}")) < 1 and digits else text

@@ -1,0 +1,151 @@
+"""Samples: from the prior, and from the aggregate posterior, which tells decoder from prior.
+
+A VAE whose codes do not fill the prior decodes draws from where no image ever was. Draws from a
+Gaussian fitted to the codes of each class's training images show what the decoder itself can do.
+Both kinds are as many as the real images, and have their labels.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from vaegan.errors import VaeganError
+from vaegan.evaluation.bench import Bench
+from vaegan.evaluation.scores import Scores
+from vaegan.metrics.distances import compare_features, compare_features_by_class
+from vaegan.metrics.diversity import classification_scores, diversity_within, label_agreement
+from vaegan.metrics.fidelity import sharpness
+from vaegan.metrics.latents import AggregatePosterior
+
+__all__ = ["measure_floor", "measure_samples", "score_images"]
+
+
+def measure_floor(bench: Bench, scores: Scores) -> None:
+    """`floor_...`: the measures of samples, with real training images in the place of samples."""
+    score_images(bench, scores, "floor", bench.training.pixels, bench.training.labels)
+    if bench.judge.num_classes:  # it has seen the training images: say what it reads in the others
+        hits = bench.judge.predict(bench.real.pixels) == bench.labels()
+        scores.add_means("floor", {"label_accuracy": hits}, bench.seed)
+
+
+def measure_samples(bench: Bench, scores: Scores) -> None:
+    """`prior_...` and `aggregate_...`; a line for what the system does not have."""
+    try:
+        labels = bench.real.labels if bench.conditional else None
+        score_images(bench, scores, "prior", bench.prior_samples, labels)
+        classify(bench, scores, "prior", bench.prior_samples, labels)
+    except VaeganError as error:
+        scores.skip(f"prior samples: {error}")
+    try:
+        labels = bench.real.labels
+        pixels = bench.decode(aggregate_latents(bench), labels)
+        score_images(bench, scores, "aggregate", pixels, labels)
+        if not bench.conditional or bench.model.config.family == "ae":
+            classify(bench, scores, "aggregate", pixels, labels)
+    except VaeganError as error:
+        scores.skip(f"aggregate posterior samples: {error}")
+
+
+def aggregate_latents(bench: Bench) -> Tensor:
+    """Draws (N, latent_dim) from the Gaussian of each real image's class; of all without labels."""
+    split, labels = bench.fitting, bench.real.labels
+    posterior = bench.encode(split.pixels, split.labels)
+    means = posterior.mean.numpy()
+    point = np.full_like(means, -80.0)  # log of a variance too small to see
+    logvars = point if posterior.logvar is None else posterior.logvar.numpy()
+    fitted = AggregatePosterior(means, logvars, split.labels)
+    seed = int(bench.random("aggregate").integers(1 << 32))
+    if labels is None:
+        return torch.from_numpy(fitted.sample(bench.count, seed=seed))
+    latents = np.empty((bench.count, means.shape[1]), np.float32)
+    for label in np.unique(labels).tolist():
+        rows = labels == label
+        latents[rows] = fitted.sample(int(rows.sum()), label, seed + label)
+    return torch.from_numpy(latents)
+
+
+def score_images(
+    bench: Bench, scores: Scores, prefix: str, pixels: np.ndarray, labels: np.ndarray | None
+) -> None:
+    """Measure a set of images against the real ones; `labels` are those they were made for."""
+    features, logits = bench.read(pixels)
+    values, problems = compare_features(bench.real_features, features)
+    scores.add(prefix, values)
+    for line in problems:
+        scores.skip(f"{prefix}: {line}")
+    scores.add(prefix, sharpness(pixels, bench.real.pixels))
+
+    if labels is None or bench.real.labels is None:
+        why = (
+            "the data has no labels"
+            if bench.real.labels is None
+            else f"system {bench.model.config.system!r} is not told labels"
+        )
+        scores.skip(f"{prefix}: no label accuracy, nothing by class: {why}")
+        return
+    if logits is not None:
+        agreement = label_agreement(logits, labels)
+        scores.add_means(prefix, {"label_accuracy": logits.argmax(1) == labels}, bench.seed)
+        scores.table(f"{prefix}_confusion", agreement.confusion)
+    by_class(bench, scores, prefix, features, labels)
+
+
+def by_class(
+    bench: Bench, scores: Scores, prefix: str, features: np.ndarray, labels: np.ndarray
+) -> None:
+    """Distances and diversity within each class, as tables (K,); the means over the classes."""
+    found, problems = compare_features_by_class(
+        bench.real_features, bench.labels(), features, labels
+    )
+    tables = {
+        name: np.array([found.get(label, {}).get(name, np.nan) for label in range(bench.classes)])
+        for name in dict.fromkeys(name for values in found.values() for name in values)
+    }
+    tables["diversity"] = diversity_within(
+        features, labels, bench.real_features, bench.labels(), bench.classes
+    )
+    for name, row in tables.items():
+        scores.table(f"{prefix}_{name}_by_class", row)
+        if np.isfinite(row).any():
+            suffix = "" if name == "diversity" else "_mean_of_classes"
+            scores.values[f"{prefix}_{name}{suffix}"] = float(np.nanmean(row))
+    for line in merged(problems):
+        scores.skip(f"by class: {line}")
+
+
+def merged(problems: list[str]) -> list[str]:
+    """One line for a reason that several classes share: the first, and how many more there are."""
+    reasons: dict[str, list[str]] = {}
+    for line in problems:
+        label, _, problem = line.partition(": ")
+        reasons.setdefault(problem.split(":")[0], []).append(f"{problem} ({label}")
+    return [
+        lines[0] + (f" and {len(lines) - 1} more)" if len(lines) > 1 else ")")
+        for lines in reasons.values()
+    ]
+
+
+def classify(
+    bench: Bench, scores: Scores, prefix: str, pixels: np.ndarray, labels: np.ndarray | None
+) -> None:
+    """The classification accuracy score, its control, and the reverse."""
+    train = bench.training
+    if labels is None or train.labels is None:
+        return
+    order = bench.random("classifier").permutation(len(train))
+    found = classification_scores(
+        (pixels, labels),
+        (train.pixels[order], train.labels[order]),
+        (bench.real.pixels, bench.labels()),
+        bench.classes,
+    )
+    scores.add(
+        prefix,
+        {
+            "classification_accuracy": found.generated_to_real,
+            "classification_accuracy_of_real": found.real_to_real,
+            "classification_accuracy_reverse": found.real_to_generated,
+        },
+    )

@@ -1,0 +1,194 @@
+"""Transfer: the style of every real image under another label, and four controls.
+
+The sources of a class take the K - 1 other classes in turn, so that all K (K - 1) cells have as
+many pairs: about 100, unless there are too few sources for that. Controls:
+
+    same       decode(encode(x, y), y), the reconstruction: the most that this model keeps
+    shuffled   the same transferred images, sources exchanged within their cell: the floor of r
+    prior      prior samples with sources at random: nothing was encoded, nothing can be kept
+    truth      where it exists (the same font's glyph): the image that ought to have come out
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from vaegan.errors import DataError, Unsupported, VaeganError
+from vaegan.evaluation.bench import Bench
+from vaegan.evaluation.scores import Scores
+from vaegan.metrics.fidelity import mse, ssim
+from vaegan.metrics.morphometrics import measure
+from vaegan.metrics.style import StyleKept, features_kept, score_transfer
+
+__all__ = ["Truth", "measure_transfer"]
+
+PAIRS = 100  # a cell
+
+Truth = Callable[[np.ndarray, np.ndarray], np.ndarray]
+"""Sources as uint8 (M, H, W, C) and target labels (M,) -> the true images, uint8 (M, H, W, C)."""
+
+
+@dataclass(frozen=True)
+class Transferred:
+    """M images uint8 (M, H, W, C), their target labels (M,) and the rows (M,) of their sources."""
+
+    pixels: np.ndarray
+    targets: np.ndarray
+    origin: np.ndarray
+
+
+def measure_transfer(bench: Bench, scores: Scores, truth: Truth | None = None) -> None:
+    """`transfer_...`; Unsupported for a system without encoder or labels, or a single class."""
+    config = bench.model.config
+    if not bench.conditional:
+        raise Unsupported(f"system {config.system!r} is not told labels: nothing to transfer to")
+    if bench.classes < 2:
+        raise DataError("transfer needs two classes or more")
+    labels = bench.labels()
+    targets, origin = other_labels(labels, bench.classes)
+    made = Transferred(bench.decode(bench.posterior.mode()[origin], targets), targets, origin)
+    scores.about["transferred_images"] = len(targets)
+    features, logits = bench.read(made.pixels)
+    if logits is not None:
+        hits = logits.argmax(1) == targets
+        table = cells(hits, labels[origin], targets, bench.classes)
+        scores.table("transfer_label_accuracy", table)
+        scores.add_means("transfer", {"label_accuracy": hits}, bench.seed, origin)
+        same = bench.judge.predict(bench.reconstructions) == labels
+        scores.add_means("transfer_same", {"label_accuracy": same}, bench.seed)
+    cycle(bench, scores, made)
+    score_features(bench, scores, features, made)
+    score_strokes(bench, scores, made)
+    if truth is not None:
+        score_truth(bench, scores, truth, made)
+
+
+def other_labels(labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Targets (M,) and the rows (M,) of their sources, labels (N,).
+
+    Every source gets as many other classes as it takes for 100 pairs a cell, and the sources of a
+    class begin with different ones.
+    """
+    each = math.ceil(PAIRS * classes * (classes - 1) / len(labels))
+    each = min(max(each, 1), classes - 1)
+    place = np.empty_like(labels)
+    for label in range(classes):
+        rows = np.flatnonzero(labels == label)
+        place[rows] = np.arange(len(rows))
+    hops = 1 + (place[:, None] * each + np.arange(each)) % (classes - 1)
+    return ((labels[:, None] + hops) % classes).ravel(), np.arange(len(labels)).repeat(each)
+
+
+def cells(hits: np.ndarray, rows: np.ndarray, columns: np.ndarray, classes: int) -> np.ndarray:
+    """Share of hits by source and target (K, K), NaN where there is none."""
+    cell, size = rows * classes + columns, classes * classes
+    with np.errstate(invalid="ignore"):
+        share = np.bincount(cell, hits, minlength=size) / np.bincount(cell, minlength=size)
+    return share.reshape(classes, classes)
+
+
+def cycle(bench: Bench, scores: Scores, made: Transferred) -> None:
+    """There and back, a -> b -> a: x' = G(E(x, a), b), x'' = G(E(x', b), a).
+
+    cycle_mse, cycle_ssim      of x'' to x; the reconstruction's are what an exact return costs
+    cycle_latent_error         |E(x', b) - E(x, a)|^2 over that of two sources at random: 0 is an
+                               exact return, 1 a code that remembers nothing
+    """
+    real = bench.real.pixels[made.origin]
+    codes, returned = bench.posterior.mean, bench.encode(made.pixels, made.targets).mean
+    back = bench.decode(returned, bench.labels()[made.origin])
+    values = {"cycle_mse": mse(real, back), "cycle_ssim": ssim(real, back)}
+    spread = 2 * float(codes.var(0).sum())
+    if spread > 0:
+        error = (returned - codes[made.origin]).square().sum(1).numpy()
+        values["cycle_latent_error"] = error / spread
+    scores.add_means("transfer", values, bench.seed, made.origin)
+
+
+def score_features(bench: Bench, scores: Scores, features: np.ndarray, made: Transferred) -> None:
+    """Style as what the judge's features still hold within a class: valid for any images."""
+    sources, labels, classes = bench.real_features, bench.labels(), bench.classes
+    rebuilt = bench.judge.features(bench.reconstructions)
+    mixed = shuffled_within(labels[made.origin] * classes + made.targets, bench.random("features"))
+    for name, result, targets, origin, same in (
+        ("features", features, made.targets, made.origin, False),
+        ("shuffled_features", features, made.targets, made.origin[mixed], False),
+        ("same_features", rebuilt, labels, None, True),
+    ):
+        kept = features_kept(sources, labels, result, targets, origin, num_classes=classes)
+        scores.add(f"transfer_{name}", summary(kept, same))
+
+
+def score_strokes(bench: Bench, scores: Scores, made: Transferred) -> None:
+    """Style as thickness, slant and width, for images drawn in strokes."""
+    source, labels, classes = bench.real_strokes, bench.labels(), bench.classes
+    if source is None:
+        scores.skip(
+            "transfer: no thickness, slant, width: the images are not bright strokes on a dark "
+            "ground; style is measured in the judge's features alone"
+        )
+        return
+    card = score_transfer(
+        source,
+        labels,
+        measure(made.pixels),
+        made.targets,
+        made.origin,
+        num_classes=classes,
+        seed=bench.seed,
+    )
+    same = score_transfer(
+        source, labels, measure(bench.reconstructions), labels, num_classes=classes
+    )
+    scores.values["transfer_blank"] = float(card.blank)
+    for style, kept in card.styles.items():
+        scores.add(f"transfer_{style}", summary(kept, False))
+        scores.add(f"transfer_shuffled_{style}", summary(card.shuffled[style], False))
+        scores.add(f"transfer_same_{style}", summary(same.styles[style], True))
+        for name in ("r", "slope", "bias"):
+            diagonal, others = (getattr(one.styles[style], name) for one in (same, card))
+            table = np.where(np.eye(classes, dtype=bool), diagonal, others)
+            scores.table(f"transfer_{style}_{name}", table)
+    try:
+        prior = measure(bench.prior_samples)
+    except VaeganError as error:
+        scores.skip(f"transfer: no control by prior latents: {error}")
+        return
+    origin = bench.random("prior origin").permutation(len(labels))
+    drawn = score_transfer(source, labels, prior, labels, origin, num_classes=classes)
+    for style, kept in drawn.styles.items():
+        scores.add(f"transfer_prior_{style}", summary(kept, False))
+
+
+def score_truth(bench: Bench, scores: Scores, truth: Truth, made: Transferred) -> None:
+    """Compare with the true images, and with those of other sources under the same target."""
+    true = truth(bench.real.pixels[made.origin], made.targets)
+    mixed = true[shuffled_within(made.targets, bench.random("truth"))]
+    _, logits = bench.read(true)
+    values = {
+        "truth_mse": mse(true, made.pixels),
+        "truth_ssim": ssim(true, made.pixels),
+        "truth_shuffled_mse": mse(mixed, made.pixels),
+        "truth_shuffled_ssim": ssim(mixed, made.pixels),
+    }
+    if logits is not None:
+        values["truth_label_accuracy"] = logits.argmax(1) == made.targets
+    scores.add_means("transfer", values, bench.seed, made.origin)
+
+
+def summary(kept: StyleKept, same: bool) -> dict[str, float]:
+    """Means over the cells that count: r, slope, bias, abs_bias, and retrieval where there is."""
+    means = kept.mean(same=same)
+    return {name: value for name, value in means.items() if name not in ("cells", "undefined")}
+
+
+def shuffled_within(groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    """A permutation (N,) that leaves each row in its group."""
+    chance = random.random(len(groups))
+    rows = np.empty(len(groups), dtype=np.int64)
+    rows[np.argsort(groups, kind="stable")] = np.lexsort((chance, groups))
+    return rows

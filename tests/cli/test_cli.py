@@ -1,0 +1,359 @@
+"""Every verb on a tiny run: what it prints, what it writes, where."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+from PIL import Image
+
+import vaegan as package
+from vaegan.cli import VERBS, app
+from vaegan.images import read_image_files
+from vaegan.rundir import RunDirectory
+
+ALL_VERBS = [verb for group in VERBS.values() for verb in group]
+FRAMES = 4  # film weights of three steps: 0, 1, 2, 3
+
+
+def picture(path: Path) -> np.ndarray:
+    """The pixels of a whole PNG file that is no blank page."""
+    with Image.open(path) as image:
+        image.verify()
+    with Image.open(path) as image:
+        assert image.format == "PNG"
+        pixels = np.asarray(image.convert("L"))
+    assert min(pixels.shape) >= 100 and pixels.std() > 5
+    return pixels
+
+
+def is_film(path: Path, frames: int) -> None:
+    """An MP4 (the last frame is held) or an animated WebP with so many frames."""
+    if path.suffix == ".webp":
+        with Image.open(path) as image:
+            assert image.format == "WEBP" and image.n_frames == frames
+            image.seek(frames - 1)
+            image.load()
+        return
+    with av.open(str(path)) as film:
+        stream = film.streams.video[0]
+        assert stream.codec_context.name == "h264"
+        assert sum(1 for _ in film.decode(stream)) >= frames
+
+
+def copy_of(run: Path, to: Path) -> Path:
+    """A run that a test may change."""
+    return Path(shutil.copytree(run, to))
+
+
+# ── train ────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_train_prints_the_weights_and_nothing_else(works: Any, tmp_path: Path) -> None:
+    run = tmp_path / "deep" / "run"
+    arguments = ["--data", "digits", "--recipe", "dense", "--steps", 3, "--batch", 8]
+    ended = works("train", *arguments, "--outdir", run)
+    assert ended.out == f"{run / 'model.safetensors'}\n"
+    assert (run / "model.safetensors").is_file()
+    lines = ended.err.splitlines()
+    assert lines[0] == f"training cvae-gan (dense) on digits in {run}"
+    assert re.fullmatch(r"step 3: \d\.\d{4} s a step, \d+ images a second", lines[-1])
+    config = json.loads((run / "config.json").read_text())
+    assert (config["recipe"], config["data"], config["batch"]) == ("dense", "digits", 8)
+    assert config["model"]["class_names"] == list("0123456789")
+
+
+def test_train_without_outdir(works: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = works("train", "--recipe", "dense", "--system", "vae", "--steps", 1, "--batch", 8)
+    assert ended.out == "runs/digits-vae/model.safetensors\n"
+    assert [path.name for path in tmp_path.iterdir()] == ["runs"]
+
+
+def test_train_takes_every_flag(works: Any, tmp_path: Path) -> None:
+    flags = ["--data", "digits", "--outdir", tmp_path / "run", "--system", "cvae", "--recipe"]
+    flags += ["dense", "--latent-dim", 3, "--batch", 4, "--image-size", 12, "--seed", 5]
+    flags += ["--device", "cpu", "--precision", "fp32", "--epochs", 0.01]
+    flags += ["--set", "objective.kl_weight=0.25", "--set", "optimiser.decay=constant"]
+    works("train", *flags)
+    config = json.loads((tmp_path / "run" / "config.json").read_text())
+    assert config["model"] | {"architecture": 0, "class_names": 0} == {
+        "system": "cvae",
+        "image_size": [12, 12],
+        "channels": 1,
+        "num_classes": 10,
+        "latent_dim": 3,
+        "logvar_limit": 10.0,
+        "kl_logvar_limit": None,
+        "architecture": 0,
+        "class_names": 0,
+    }
+    assert (config["batch"], config["seed"], config["precision"]) == (4, 5, "fp32")
+    assert config["objective"]["kl_weight"] == 0.25
+    assert config["optimiser"]["decay"] == "constant"
+    # 0.01 epochs of 1,197 images, 4 a step.
+    rows = (tmp_path / "run" / "stats.jsonl").read_text().splitlines()
+    assert json.loads(rows[-1])["step"] == 3
+
+
+def test_minutes_end_a_run(works: Any, tmp_path: Path) -> None:
+    arguments = ["--recipe", "dense", "--system", "ae", "--batch", 8, "--minutes", 0.003]
+    works("train", *arguments, "--outdir", tmp_path)
+    rows = [json.loads(line) for line in (tmp_path / "stats.jsonl").read_text().splitlines()]
+    assert len(rows) >= 1
+    seconds = rows[-1]["seconds"]
+    assert 0.003 * 60 * 0.5 < seconds < 0.003 * 60 + 2
+
+
+@pytest.mark.parametrize("flags", [[], ["--minutes", "1"], ["--epochs", "2"]])
+def test_dry_run_writes_nothing(
+    works: Any, tmp_path: Path, monkeypatch: Any, flags: list[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = works("train", "--recipe", "dense", "--batch", 4, "--dry-run", *flags)
+    assert list(tmp_path.rglob("*")) == []
+    assert ended.err == ""
+    settings, end = json.JSONDecoder().raw_decode(ended.out)
+    assert settings["objective"]["kl_weight"] > 0
+    assert "1,197 training, 100 validation, 500 test images of 28x28x1, 10 classes" in ended.out
+    plan = {"": "10,000 steps: about", "--minutes": "1 minutes: about", "--epochs": "598 steps"}
+    assert plan["".join(flags[:1])] in ended.out[end:]
+    assert re.search(r"^memory +about [\d,]+ MB$", ended.out, re.MULTILINE)
+
+
+def test_dry_run_counts_the_tutorials_parameters(works: Any, tmp_path: Path) -> None:
+    ended = works(
+        *("train", "--recipe", "tutorial", "--batch", 2, "--dry-run"),
+        *("--outdir", tmp_path / "run"),
+    )
+    counted = dict(re.findall(r"^(\w+) +([\d,]+) parameters", ended.out, re.MULTILINE))
+    assert counted == {"encoder": "221,264", "decoder": "343,297", "discriminator": "96,209"}
+    assert not (tmp_path / "run").exists()
+
+
+# ── pictures ─────────────────────────────────────────────────────────────────────────────────
+
+PICTURES = {
+    "reconstruct": ([], "reconstructions", ["--n", "5", "--seed", "1", "--data", "digits"]),
+    "sample": ([], "samples", ["--n", "4", "--seed", "1", "--label", "3"]),
+    "transfer": (["--label", "4"], "transfer-4", ["--n", "5", "--seed", "1", "--data", "digits"]),
+    "manifold": (["--label", "3"], "manifold-3", ["--n", "4", "--dims", "2", "1"]),
+    "interpolate": ([], "interpolations", ["--n", "5", "--seed", "1", "--data", "digits"]),
+    "latents": ([], "latents", ["--n", "40", "--data", "digits"]),
+}
+
+
+@pytest.mark.parametrize("verb", PICTURES)
+def test_pictures(works: Any, trained: Any, tmp_path: Path, verb: str) -> None:
+    run = copy_of(trained(), tmp_path / "run")
+    needed, name, options = PICTURES[verb]
+    ended = works(verb, run, *needed)
+    assert ended.out == f"{run / 'figures' / name}.png\n"
+    assert ended.err == ""
+    default = picture(ended.paths[0])
+    # --out is honoured, and the same command draws the same bytes.
+    out = tmp_path / "elsewhere" / "mine.png"
+    assert works(verb, run, *needed, "--out", out).out == f"{out}\n"
+    assert out.read_bytes() == ended.paths[0].read_bytes()
+    # Every option changes the picture.
+    given = [*needed, *options, "--out", out]
+    assert works(verb, run, *given).paths == [out]
+    assert not np.array_equal(default, picture(out))
+
+
+def test_sample_by_label_has_a_name_of_its_own(works: Any, trained: Any, tmp_path: Path) -> None:
+    run = copy_of(trained("cgan"), tmp_path / "run")
+    drawn = [works("sample", run, *label).paths[0] for label in ([], ["--label", 0])]
+    assert [path.name for path in drawn] == ["samples.png", "samples-0.png"]
+    # A row for every class is taller than one row.
+    assert picture(drawn[0]).shape[0] > 3 * picture(drawn[1]).shape[0]
+
+
+def test_manifold_of_every_class(works: Any, trained: Any, tmp_path: Path) -> None:
+    run = copy_of(trained(), tmp_path / "run")
+    names = [f"manifold-{label}.png" for label in range(10)]
+    ended = works("manifold", run, "--n", 3)
+    assert ended.paths == [run / "figures" / name for name in names]
+    ended = works("manifold", run, "--n", 3, "--out", tmp_path / "folder")
+    assert ended.paths == [tmp_path / "folder" / name for name in names]
+    assert len({path.read_bytes() for path in ended.paths}) == 10
+
+
+def test_systems_without_labels(works: Any, trained: Any, tmp_path: Path) -> None:
+    run = copy_of(trained("vae"), tmp_path / "run")
+    for verb, name in (
+        *(("reconstruct", "reconstructions"), ("sample", "samples"), ("manifold", "manifold")),
+        *(("interpolate", "interpolations"), ("latents", "latents")),
+    ):
+        ended = works(verb, run)
+        assert ended.paths == [run / "figures" / f"{name}.png"]
+        picture(ended.paths[0])
+    picture(works("sample", run, "--n", 23, "--out", tmp_path / "odd.png").paths[0])
+
+
+def image_files(folder: Path) -> list[Path]:
+    """Files of all kinds: grey and 16-bit grey of 28 x 28, colour JPEG of 40 x 30."""
+    draw = np.random.default_rng(0)
+    grey = draw.integers(0, 256, (28, 28), np.uint8)
+    Image.fromarray(grey).save(folder / "grey.png")
+    Image.fromarray(grey.astype(np.uint16) * 257).save(folder / "deep.png")
+    colour = draw.integers(0, 256, (30, 40, 3), np.uint8)
+    Image.fromarray(colour).save(folder / "colour.jpg")
+    return [folder / "grey.png", folder / "deep.png", folder / "colour.jpg"]
+
+
+def test_transfer_of_own_images(works: Any, trained: Any, tmp_path: Path) -> None:
+    run = copy_of(trained(), tmp_path / "run")
+    grey, deep, colour = image_files(tmp_path)
+    one = works("transfer", run, "--images", grey, "--from-label", 3)
+    assert one.paths == [run / "figures" / "transfer-images-3.png"]
+    picture(one.paths[0])
+    # 16 bits of the same picture draw the same picture.
+    assert np.array_equal(*read_image_files([grey, deep], (28, 28), 1))
+    out = tmp_path / "deep-style.png"
+    works("transfer", run, "--images", deep, "--from-label", 3, "--out", out)
+    assert out.read_bytes() == one.paths[0].read_bytes()
+    # Several files follow one flag; other sizes need --resize.
+    several = ["transfer", run, "--images", grey, colour, "--from-label", 3, "--out", out]
+    assert works(*several, "--resize").paths == [out]
+    assert not np.array_equal(picture(out), picture(one.paths[0]))
+
+
+# ── films, figures, report ───────────────────────────────────────────────────────────────────
+
+
+def test_film(works: Any, trained: Any, tmp_path: Path) -> None:
+    run = copy_of(trained(), tmp_path / "run")
+    ended = works("film", run, "--label", 3, "--n", 3)
+    assert ended.paths == [run / "films" / f"manifold-3{kind}" for kind in (".mp4", ".webp")]
+    for path in ended.paths:
+        is_film(path, FRAMES)
+    out = tmp_path / "films"
+    ended = works("film", run, "--label", 3, "--n", 3, "--fps", 6, "--out", out)
+    assert ended.paths == [out / f"manifold-3{kind}" for kind in (".mp4", ".webp")]
+    with av.open(str(ended.paths[0])) as film:
+        assert film.streams.video[0].average_rate == 6
+
+
+def test_film_of_a_system_without_labels(works: Any, trained: Any, tmp_path: Path) -> None:
+    run = copy_of(trained("gan"), tmp_path / "run")
+    ended = works("film", run, "--n", 3)
+    assert ended.paths == [run / "films" / f"manifold{kind}" for kind in (".mp4", ".webp")]
+    for path in ended.paths:
+        is_film(path, FRAMES)
+
+
+ALBUM = {
+    "ae": {"reconstructions", "interpolations", "latents", "losses"},
+    "vae": {"reconstructions", "samples", "interpolations", "manifold", "latents", "losses"},
+    "cae": {"reconstructions", "interpolations", "latents", "losses", "transfer"},
+    "gan": {"samples", "manifold", "losses"},
+    "cgan": {"samples", "manifold", "losses"},
+}
+ALBUM |= {"cvae-gan": ALBUM["vae"] | ALBUM["cae"]}
+
+
+@pytest.mark.parametrize("system", sorted(ALBUM.keys() - {"gan"}))
+@pytest.mark.slow
+def test_figures_and_report(works: Any, trained: Any, tmp_path: Path, system: str) -> None:
+    run = copy_of(trained(system), tmp_path / "run")
+    ended = works("figures", run, "--no-films")
+    assert all(path.parent == run / "figures" for path in ended.paths)
+    drawn = [path.stem for path in ended.paths]
+    assert {re.sub(r"-\d$", "", name) for name in drawn} == ALBUM[system]
+    conditional = system.startswith("c")
+    for name in ALBUM[system] & {"transfer", "manifold"}:
+        count = sum(one.startswith(name) for one in drawn)
+        assert count == (10 if conditional else 1), name
+    for path in ended.paths:
+        picture(path)
+    assert not list((run / "films").glob("*.mp4"))
+
+    before = {path: path.read_bytes() for path in ended.paths}
+    ended = works("report", run)
+    assert ended.paths == [run / "report.html"]
+    page = ended.paths[0].read_text("utf-8")
+    assert page.lower().startswith("<!doctype html>") and page.rstrip().endswith("</html>")
+    assert f"{system} on digits" in page
+    sources = re.findall(r'(?:src|href)="([^"]{1,30})', page)
+    assert sum(one.startswith("data:image/") for one in sources) >= len(ALBUM[system])
+    assert [one for one in sources if not one.startswith(("data:", "#"))] == []
+    # Pictures that are there are used, not drawn again.
+    assert all(path.read_bytes() == content for path, content in before.items())
+
+
+@pytest.mark.slow
+def test_figures_with_films_and_a_report_that_plays_them(
+    works: Any, trained: Any, tmp_path: Path
+) -> None:
+    run = copy_of(trained("vae"), tmp_path / "run")
+    ended = works("figures", run)
+    films = [path for path in ended.paths if path.parent.name == "films"]
+    assert [path.name for path in films] == ["manifold.mp4", "manifold.webp"]
+    out = tmp_path / "page.html"
+    assert works("report", run, "--out", out).paths == [out]
+    assert "<video" in out.read_text("utf-8") and not (run / "report.html").exists()
+
+
+def test_report_draws_what_is_missing(works: Any, trained: Any, tmp_path: Path) -> None:
+    run = copy_of(trained("gan"), tmp_path / "run")
+    assert not (run / "figures").exists()
+    page = works("report", run).paths[0].read_text("utf-8")
+    names = {path.stem for path in (run / "figures").iterdir()}
+    assert names == ALBUM["gan"] and page.count("data:image/") >= 3
+    model = RunDirectory(run).config().model
+    for name in ("decoder", "discriminator"):
+        assert f"{model.parameters(name):,} parameters" in page
+
+
+# ── help, and real processes ─────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("verb", ALL_VERBS)
+def test_every_flag_has_a_help_text(works: Any, verb: str) -> None:
+    command = app(verb)[verb]
+    arguments = list(command.assemble_argument_collection(parse_docstring=True))
+    assert len(arguments) > 1
+    for argument in arguments:
+        assert len(argument.parameter.help or "") >= 8, f"{verb} {argument.name}"
+    shown = works(verb, "--help").out
+    for argument in arguments:
+        assert argument.name in shown
+    assert works("--help").out.count(f" {verb} ") >= 1
+
+
+def test_version(works: Any) -> None:
+    assert works("--version").out == f"{package.__version__}\n"
+
+
+def process(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
+    """`python -m vaegan ARGUMENTS` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "vaegan", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        timeout=120,
+        cwd=cwd,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+@pytest.mark.slow
+def test_a_real_process(trained: Any, tmp_path: Path) -> None:
+    run = copy_of(trained("cgan"), tmp_path / "run")
+    ended = process("sample", "run", "--label", 3, cwd=tmp_path)
+    assert (ended.returncode, ended.stdout, ended.stderr) == (0, "run/figures/samples-3.png\n", "")
+    picture(run / "figures" / "samples-3.png")
+    ended = process("sample", "nowhere", cwd=tmp_path)
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert ended.stderr.startswith("vaegan: nowhere does not exist")
+    assert len(ended.stderr.splitlines()) == 1

@@ -1,0 +1,100 @@
+"""From names and flags to one complete config, and the budget."""
+
+from __future__ import annotations
+
+import pytest
+
+from vaegan.config import SYSTEMS, RunConfig, with_overrides
+from vaegan.data import Dataset, load_dataset
+from vaegan.errors import ConfigError, DataError
+from vaegan.presets import RECIPES
+from vaegan.settings import Budget, resolve
+
+
+@pytest.fixture(scope="module")
+def digits() -> Dataset:
+    return load_dataset("digits")
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+@pytest.mark.parametrize("recipe", [name for name in RECIPES if name != "larsen"])
+def test_every_recipe_resolves_for_every_system(digits, recipe, system):
+    config = resolve(digits, system=system, recipe=recipe)
+    assert config.model.num_classes == (10 if system.startswith("c") else 0)
+    assert RunConfig.model_validate_json(config.model_dump_json()) == config
+    assert config.objective.kl_weight == (
+        1.0 if config.model.family == "vae" else RECIPES[recipe].objective.kl_weight
+    )
+    expected = RECIPES[recipe].schedule.kind if "gan" in system else "together"
+    assert config.schedule.kind == expected
+
+
+def test_larsen_wants_a_grid_of_eight(digits):
+    with pytest.raises(ConfigError, match="28x28 is not divisible by 8"):
+        resolve(digits, recipe="larsen")
+
+
+def test_larsen_at_64_has_the_papers_shapes(digits):
+    small = digits.train.take(digits.train.labels < 10)
+    resized = Dataset(
+        "digits",
+        small.take(range(64)),
+        small.take(range(0)),
+        small.take(range(0)),
+        digits.class_names,
+    ).resized(64)
+    config = resolve(resized, recipe="larsen", system="vae-gan")
+    tapped = next(
+        layer for layer in config.model.traced("discriminator") if layer.layer.word == "features"
+    )
+    assert tapped.after == (256, 8, 8)  # 16,384 values, as the paper's released code
+    assert config.model.latent_dim == 128
+    assert config.objective.similarity_weight == 1e-6
+
+
+@pytest.mark.parametrize(
+    ("arguments", "error", "words"),
+    [
+        ({"system": "vaegan"}, ConfigError, "vae-gan"),
+        ({"recipe": "tutorail"}, ConfigError, "tutorial"),
+        ({"batch": 5000}, ConfigError, "larger than the training set"),
+        ({"latent_dim": 0}, ConfigError, "latent_dim"),
+        ({"overrides": {"objective.kl_wieght": "1"}}, ConfigError, "unknown key"),
+        ({"overrides": {"objective.kl_weight": "-1"}}, ConfigError, "kl_weight"),
+        ({"overrides": {"objective": "1"}}, ConfigError, "objective"),
+    ],
+)
+def test_bad_settings_are_one_line(digits, arguments, error, words):
+    with pytest.raises(error, match=words) as caught:
+        resolve(digits, **arguments)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_conditional_system_needs_labels(digits):
+    from vaegan.data import Split
+
+    bare = Split(digits.train.pixels, None)
+    unlabelled = Dataset("bare", bare, bare, bare)
+    with pytest.raises(DataError, match="--system vae-gan"):
+        resolve(unlabelled, system="cvae-gan")
+    assert resolve(unlabelled, system="vae-gan").model.num_classes == 0
+
+
+def test_overrides_reach_any_leaf(digits):
+    config = resolve(digits)
+    changed = with_overrides(
+        config, {"objective.kl_weight": "2.5", "optimiser.decay": "constant", "batch": "32"}
+    )
+    assert (changed.objective.kl_weight, changed.optimiser.decay, changed.batch) == (
+        2.5,
+        "constant",
+        32,
+    )
+
+
+def test_budget_shares():
+    assert Budget(steps=20).share(5, 1e9) == 0.25
+    assert Budget(minutes=2).share(10**9, 30) == 0.25
+    for wrong in ({}, {"steps": 1, "minutes": 1}, {"steps": 0}, {"minutes": -1}):
+        with pytest.raises(ConfigError):
+            Budget(**wrong)
