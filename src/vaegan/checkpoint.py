@@ -14,7 +14,7 @@ from vaegan.files import sync_directory, write_json, write_tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["latest", "load", "save"]
+__all__ = ["discard_newer", "latest", "load", "save"]
 
 KEPT = 2
 
@@ -59,6 +59,13 @@ def latest(directory: Path) -> Path | None:
     if problem:
         raise RunError(f"no checkpoint is whole: {problem}; start over with --new")
     return None
+
+
+def discard_newer(found: Path) -> None:
+    """Remove the checkpoints after `found`: `latest` has judged them damaged."""
+    for other in found.parent.glob("step-*"):
+        if other.name > found.name:
+            shutil.rmtree(other)
 
 
 def load(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

@@ -116,7 +116,7 @@ class Trainer:
             if value is not None and not math.isfinite(value.item()):
                 raise TrainingDiverged(
                     f"{name} is {value.item()} at step {self.progress.step + 1}; lower the "
-                    f"learning rate (--set optimiser.{name[:-5]}_lr=...) and run again"
+                    f"learning rate (--set optimiser.{name[:-5]}_lr=...) and start over with --new"
                 )
         return evaluation
 
@@ -139,7 +139,7 @@ class Trainer:
             if not math.isfinite(norm):
                 raise TrainingDiverged(
                     f"the {name}'s gradient is {norm} at step {self.progress.step + 1}; lower "
-                    f"the learning rate (--set optimiser.{name}_lr=...) and run again"
+                    f"the learning rate (--set optimiser.{name}_lr=...) and start over with --new"
                 )
             self.gradient_norms[f"{name}_gradient"] = norm
         for name in active:

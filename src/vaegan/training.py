@@ -107,6 +107,7 @@ def train(
         found = checkpoint.latest(run.checkpoints)
         if found:
             trainer.load(*checkpoint.load(found))
+            checkpoint.discard_newer(found)
         run.forget_after(trainer.progress.step)
         progress = trainer.progress
         if not found:

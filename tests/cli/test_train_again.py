@@ -143,6 +143,7 @@ def test_epochs_count_from_the_beginning(works: Any, tmp_path: Path) -> None:
 # ── damage ───────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint(works: Any, vaegan: Any, tmp_path: Path) -> None:
     run = tmp_path / "run"
     command = ["train", *TINY, *CONSTANT, "--outdir", run]
