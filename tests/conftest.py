@@ -49,7 +49,6 @@ PINNED = {
         "transfer_weight": 0.5,
         "cycle_weight": 0.0,
         "feature_matching_weight": 0.0,
-        "gradient_penalty": 0.0,
         "augment": 0.0,
     },
     "optimiser": {

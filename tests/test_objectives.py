@@ -313,31 +313,8 @@ def test_augmentation_off_is_the_identity(configure, prepare):
     assert objective._moved(batch.images, draws.shift) is batch.images
 
 
-def test_gradient_penalty_equals_finite_differences(configure, prepare):
-    config = configure("cgan", "dense", batch=2)
-    model, objective, batch, _ = prepare(config)
-    model.double()
-    x = batch.images.double()
-    step, logit = 1e-5, lambda images: model.discriminator(images, batch.labels).logits
-    slopes = torch.zeros_like(x)
-    with torch.no_grad():
-        for place in range(64):
-            nudge = torch.zeros(64, dtype=torch.float64)
-            nudge[place] = step
-            nudge = nudge.view(1, 1, 8, 8)
-            slopes.flatten(1)[:, place] = (logit(x + nudge) - logit(x - nudge)) / (2 * step)
-    expected = 0.5 * slopes.square().sum((1, 2, 3)).mean()
-    penalty = objective.gradient_penalty(replace(batch, images=x))
-    assert penalty.item() == pytest.approx(expected.item(), rel=1e-6)
-    penalty.backward()
-    assert model.discriminator.body.stages[2].parametrizations.weight.original.grad.any()
-
-
-# ── draws ────────────────────────────────────────────────────────────────────────────────────────
-
-
 def test_draws_are_a_function_of_seed_and_index(configure):
-    config = configure(objective__noise=0.1, classes=5)
+    config = configure("cvae", objective__noise=0.1, classes=5)
     model = Model(config.model)
 
     def of(seed, index, rows=slice(None)):

@@ -93,8 +93,9 @@ def test_overrides_reach_any_leaf(digits):
 
 
 def test_budget_shares():
-    assert Budget(steps=20).share(5, 1e9) == 0.25
-    assert Budget(minutes=2).share(10**9, 30) == 0.25
+    assert Budget(steps=20).share(5, 10**9, 1e9) == 0.25
+    assert Budget(minutes=2).share(10**9, 10**9, 30) == 0.25
+    assert Budget(images=20).share(10**9, 5, 1e9) == 0.25
     for wrong in ({}, {"steps": 1, "minutes": 1}, {"steps": 0}, {"minutes": -1}):
         with pytest.raises(ConfigError):
             Budget(**wrong)

@@ -48,8 +48,6 @@ RUNS = [(system, "dense", 20, {}) for system in SYSTEMS] + [
         "tutorial-fixed",
         6,
         {
-            "objective__gradient_penalty": 1.0,
-            "objective__gradient_penalty_every": 3,
             "objective__augment": 0.2,
             "objective__cycle_weight": 1.0,
             "objective__transfer_weight": 1.0,

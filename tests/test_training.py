@@ -192,8 +192,11 @@ def test_a_second_signal_leaves_at_once(start):
         interrupt()
         interrupt()
 
+    # A shell's background job starts with SIGINT ignored, and tests may run in one.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
     with pytest.raises(KeyboardInterrupt):
         start(steps=6, watchers=[Stopper(2, twice)])
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.mark.parametrize("at", [1, 3, 5])

@@ -102,17 +102,18 @@ def label_disobeyed(found: Tensor, asked: Tensor, classes: int) -> Alarm | None:
     return Alarm("label-ignored", text, value, limit)
 
 
-def label_leaks(means: Tensor, labels: Tensor, classes: int) -> Alarm | None:
-    """`means` (N, latent_dim) of the posteriors, `labels` (N,): is the label in the code?
+def label_leaks(codes: Tensor, labels: Tensor, classes: int) -> Alarm | None:
+    """`codes` (N, latent_dim) drawn from the posteriors, `labels` (N,): is the label in the code?
 
-    Linear discriminant analysis is fitted to one half, drawn at random, and read on the other.
+    Draws, not means: what the noise drowns never reaches the decoder. Linear discriminant analysis
+    is fitted to one half, drawn at random, and read on the other.
     """
-    order = torch.randperm(len(means), generator=generator(0, "halves"))
+    order = torch.randperm(len(codes), generator=generator(0, "halves"))
     fit, test = order.chunk(2)
     if len(labels[fit].unique()) < 2:
         return None
     value = linear_accuracy(
-        means[fit].double(), labels[fit], means[test].double(), labels[test], classes
+        codes[fit].double(), labels[fit], codes[test].double(), labels[test], classes
     )
     limit = above_chance(0.5, classes)
     if not value > limit:
@@ -126,15 +127,15 @@ def label_leaks(means: Tensor, labels: Tensor, classes: int) -> Alarm | None:
 
 
 def linear_accuracy(
-    means: Tensor, labels: Tensor, others: Tensor, other_labels: Tensor, classes: int
+    codes: Tensor, labels: Tensor, others: Tensor, other_labels: Tensor, classes: int
 ) -> float:
     """Share of `other_labels` read right by linear discriminant analysis with equal priors."""
     present = torch.tensor([bool((labels == label).any()) for label in range(classes)])
     centres = torch.stack(
-        [means[labels == y].mean(0) if present[y] else means[0] * 0 for y in range(classes)]
+        [codes[labels == y].mean(0) if present[y] else codes[0] * 0 for y in range(classes)]
     )
-    within = means - centres[labels]
-    covariance = within.T @ within / len(means)
+    within = codes - centres[labels]
+    covariance = within.T @ within / len(codes)
     ridge = 1e-3 * covariance.diagonal().mean().clamp(min=1e-12)
     inverse = torch.linalg.inv(covariance + ridge * torch.eye(len(covariance)).to(covariance))
     weights = centres @ inverse
@@ -152,7 +153,7 @@ def discriminator_wins(rows: Sequence[dict[str, float]], config: ObjectiveConfig
     text = (
         f"the discriminator wins: its cost is {value:.1%} of that of a guess, it is hardly ever "
         "fooled and has little left to teach. Lower optimiser.discriminator_lr, or raise "
-        "objective.adversarial_weight, augment or gradient_penalty"
+        "objective.adversarial_weight, or augment"
     )
     return Alarm("discriminator-wins", text, value, MIN_WEIGHED_COST)
 

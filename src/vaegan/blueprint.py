@@ -24,7 +24,7 @@ A network is a tuple of lines. Each line is a word and its arguments:
                         as an inner product with the features (Miyato & Koyama 2018)
 
 `trace` derives every shape and parameter count from the image's size, so that nothing is typed
-twice and `--dry-run` needs no framework.
+twice and a mistake is found before anything is built.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Every setting of a run, in one tree: flags, files and JSON are this, unknown keys are refused.
 
-No torch here: `vaegan --help` and `--dry-run` build and check all of it without a framework.
+No torch here: `vaegan --help` is instant, and all of it is checked without a framework.
 """
 
 from __future__ import annotations
@@ -33,6 +33,9 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
+GIVEN = {"format_version", "recipe", "data", "data_fingerprint", "precision"} | {
+    f"model.{key}" for key in ("system", "image_size", "channels")
+}
 
 System = Literal["ae", "cae", "vae", "cvae", "gan", "cgan", "vae-gan", "cvae-gan"]
 Family = Literal["ae", "vae", "gan", "vae-gan"]
@@ -188,16 +191,12 @@ class ObjectiveConfig(Strict):
     reconstruction_weight: Weight = 0.0
     """... reconstructions, ..."""
     transfer_weight: Weight = 0.0
-    """... and transferred images: posterior latents decoded under another label. Where there are
-    none, for want of labels or of an encoder, samples from the prior take over this weight."""
+    """... and transferred images: posterior latents decoded under another label. Where a kind is
+    missing, for want of labels or of an encoder, samples from the prior take over its weight."""
     cycle_weight: Weight = 0.0
     """Weight of |E(G(z, y'), y') - z|^2 / 2 on transferred and sampled images."""
     feature_matching_weight: Weight = 0.0
     """Weight of the distance between batch MEANS of features (Salimans et al. 2016)."""
-    gradient_penalty: Weight = 0.0
-    """R1: weight of |dD/dx|^2 / 2 on real images (Mescheder et al. 2018)."""
-    gradient_penalty_every: Annotated[int, Field(ge=1, le=1000)] = 16
-    """Apply R1 every so many steps, times as many (Karras et al. 2020)."""
     augment: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Shift all that the discriminator sees by up to this share of the image (Zhao et al. 2020)."""
     noise: Annotated[float, Field(ge=0, le=10)] = 0.0
@@ -256,7 +255,7 @@ class ScheduleConfig(Strict):
 
 
 class RunConfig(Strict):
-    """One training run: everything that decides its result."""
+    """One training run: everything that decides its result but its budget, which may grow."""
 
     format_version: Literal[1] = 1
     recipe: str
@@ -311,6 +310,8 @@ def with_overrides(config: RunConfig, overrides: dict[str, str]) -> RunConfig:
     tree = config.model_dump(mode="json")
     for key, text in overrides.items():
         *path, last = key.split(".")
+        if key in GIVEN:
+            raise ConfigError(f"--set {key}: is given by the data or by a flag of its own")
         branch = tree
         for part in path:
             branch = branch.get(part, {}) if isinstance(branch, dict) else {}

@@ -5,7 +5,7 @@ VaeganError                  the command line prints it as one line and exits wi
 ├── DataError                a data set or an image is missing, damaged or of the wrong shape
 ├── RunError                 a run directory is missing, of another system, damaged or in use
 ├── Unsupported              the system cannot do what was asked (a GAN has no encoder)
-└── TrainingDiverged         a loss, gradient or weight stopped being a finite number
+└── TrainingDiverged         a loss or a gradient stopped being a finite number
 """
 
 __all__ = [

@@ -68,9 +68,10 @@ class VaeganEstimator(TransformerMixin, BaseEstimator):
             batch=self.batch,
             seed=self.seed,
         )
-        trainer = trainer_for(self.config_, dataset)
-        for step in range(self.steps):
-            trainer.step(step / self.steps)
+        with torch.random.fork_rng():
+            trainer = trainer_for(self.config_, dataset)
+            for step in range(self.steps):
+                trainer.step(step / self.steps)
         self.model_ = trainer.average.model
         return self
 

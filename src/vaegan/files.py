@@ -16,7 +16,7 @@ from vaegan.errors import RunError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["read_tensors", "replacing", "sync_directory", "write_json", "write_tensors"]
+__all__ = ["read_tensors", "remedy", "replacing", "sync_directory", "write_json", "write_tensors"]
 
 MAX_HEADER = 1 << 20
 
@@ -38,14 +38,14 @@ def replacing(path: Path) -> Iterator[Path]:
         sync_directory(path.parent)
     except OSError as error:
         _discard(temporary)
-        raise RunError(f"cannot write {path}: {_remedy(error)}") from None
+        raise RunError(f"cannot write {path}: {remedy(error)}") from None
     except BaseException as error:
         _discard(temporary)
         # safetensors reports I/O errors by its own exception.
         if code := re.search(r"\(os error (\d+)\)", str(error)):
             number = int(code[1])
-            remedy = _remedy(OSError(number, os.strerror(number)))
-            raise RunError(f"cannot write {path}: {remedy}") from None
+            advice = remedy(OSError(number, os.strerror(number)))
+            raise RunError(f"cannot write {path}: {advice}") from None
         raise
 
 
@@ -62,7 +62,7 @@ def _discard(temporary: Path) -> None:
         temporary.unlink()
 
 
-def _remedy(error: OSError) -> str:
+def remedy(error: OSError) -> str:
     """What went wrong and what to do about it."""
     return {
         errno.ENOSPC: "the disk is full; free some space and run the same command again",

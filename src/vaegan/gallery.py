@@ -44,11 +44,12 @@ CHUNK = 500
 
 def reconstructions(model: Model, split: Split, n: int = 12, seed: int = 0) -> Image.Image:
     """Originals above, reconstructions below, n pairs a row; every class in turn."""
-    labels = None if split.labels is None else split.labels
     rows = 4
     chosen = _in_turn(split, rows * n, seed)
     pixels = split.pixels[chosen]
-    rebuilt = to_pixels(model.reconstruct(_images(model, pixels), _labels(model, labels, chosen)))
+    rebuilt = to_pixels(
+        model.reconstruct(_images(model, pixels), _labels(model, split.labels, chosen))
+    )
     pairs = np.stack(
         [pixels.reshape(rows, n, *pixels.shape[1:]), rebuilt.reshape(rows, n, *pixels.shape[1:])], 1
     )
@@ -57,7 +58,7 @@ def reconstructions(model: Model, split: Split, n: int = 12, seed: int = 0) -> I
         title="Reconstructions of test images",
         subtitle=f"above: original, below: reconstruction · {_described(model)}",
         groups=range(1, 2 * rows - 1, 2),
-        invert=_dark(split),
+        invert=model.config.channels == 1,
     )
 
 
@@ -156,15 +157,16 @@ def interpolations(model: Model, split: Split, n: int = 12, seed: int = 0) -> Im
     """
     names = model.config.class_names
     count = len(names) if names else 8
-    rng = np.random.default_rng(seed)
+    own = generator(seed, "ends")
     rows = []
     for row in range(count):
         pool = np.arange(len(split))
         if names and split.labels is not None:
             pool = np.flatnonzero(split.labels == row)
         if len(pool) < 2:
-            raise DataError(f"class {_name(model, row)} has fewer than two test images")
-        ends = split.pixels[rng.choice(pool, 2, replace=False)]
+            of = f" of class {names[row]}" if names else ""
+            raise DataError(f"there are fewer than two test images{of}")
+        ends = split.pixels[pool[torch.randperm(len(pool), generator=own)[:2].numpy()]]
         labels = torch.full((2,), row) if names else None
         start, end = model.embed(_images(model, ends), labels)
         between = to_pixels(model.interpolate(start, end, n, row if names else None))
@@ -175,7 +177,7 @@ def interpolations(model: Model, split: Split, n: int = 12, seed: int = 0) -> Im
         subtitle=f"first and last column: originals · {_described(model)}",
         row_labels=names or None,
         column_labels=["from", *[""] * n, "to"],
-        invert=_dark(split),
+        invert=model.config.channels == 1,
     )
 
 
@@ -221,7 +223,10 @@ def posteriors(model: Model, split: Split, chosen: np.ndarray) -> Posterior:
             if posterior.logvar is not None:
                 logvars.append(posterior.logvar.cpu())
     return Posterior(
-        torch.cat(means), torch.cat(logvars) if logvars else None, model.config.logvar_limit
+        torch.cat(means),
+        torch.cat(logvars) if logvars else None,
+        model.config.logvar_limit,
+        model.config.kl_logvar_limit,
     )
 
 
@@ -276,8 +281,3 @@ def _name(model: Model, label: int) -> str:
 
 def _described(model: Model) -> str:
     return f"{model.config.system}, {model.config.latent_dim} latents"
-
-
-def _dark(split: Split) -> bool:
-    """Whether to print ink on paper: grey images on a dark ground."""
-    return split.pixels.shape[3] == 1 and float(split.pixels[:100].mean()) < 128

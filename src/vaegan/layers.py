@@ -111,7 +111,7 @@ class Film(nn.Module):
         """(B, C, ...) -> (B, C, ...); the identity when there are no classes."""
         if labels is None or not len(self.scale):
             return x
-        shape = (len(x), -1) + (1,) * (x.ndim - 2)
+        shape = (*x.shape[:2],) + (1,) * (x.ndim - 2)
         # A product with one-hot rows: its backward is deterministic and fast, indexing's is not.
         onehot = F.one_hot(labels, len(self.scale)).to(self.scale.dtype)
         scale, shift = (onehot @ table for table in (self.scale, self.shift))

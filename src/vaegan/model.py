@@ -86,9 +86,12 @@ class Model(nn.Module):
         from vaegan.files import write_json, write_tensors
 
         directory = Path(directory)
+        config = directory / "config.json"
+        if config.is_file() and "recipe" in read_config(config):
+            raise RunError(f"{directory} is a run, which holds its model already")
         directory.mkdir(parents=True, exist_ok=True)
         write_json(
-            directory / "config.json",
+            config,
             {"format_version": FORMAT_VERSION, "model": self.config.model_dump(mode="json")},
         )
         write_tensors(directory / "model.safetensors", self.state_dict())
@@ -105,6 +108,8 @@ class Model(nn.Module):
                 f"system {self.config.system!r} has no encoder: it can sample, but not encode or "
                 "reconstruct; train `vae-gan` or `cvae-gan` for both"
             )
+        if not images.is_floating_point():
+            raise DataError(f"images are {images.dtype}; give floats in [0, 1] (see to_images)")
         if images.ndim != 4 or tuple(images.shape[1:]) != self.config.image_shape:
             raise DataError(
                 f"images have shape {tuple(images.shape)}; this model takes (B, "
@@ -156,12 +161,15 @@ class Model(nn.Module):
         """N draws from the prior, decoded under `label`, (n,C,H,W).
 
         Without a generator, draw i is a function of seed + i alone: seed 7 is the same picture in
-        any batch. `label` None means no label, or for a conditional model all classes in turn.
+        any batch, to the rounding of the convolutions. `label` None means no label, or for a
+        conditional model all classes in turn.
         """
         if self.config.family == "ae":
             raise Unsupported(
                 f"system {self.config.system!r} has no prior to sample from; train `vae` or `gan`"
             )
+        if n < 0:
+            raise DataError(f"cannot draw {n} samples")
         if generator is not None:
             shape = (n, self.config.latent_dim)
             latents = torch.randn(shape, generator=generator, device=generator.device)
@@ -173,7 +181,7 @@ class Model(nn.Module):
                 torch.arange(n) % self.config.num_classes
                 if label is None
                 else torch.full((n,), label)
-            ).to(self.device)
+            )
         elif label is not None:
             raise Unsupported(f"system {self.config.system!r} has no labels: leave `label` out")
         return self.decode(latents.to(self.device), labels)
@@ -183,9 +191,14 @@ class Model(nn.Module):
         self, start: Tensor, end: Tensor, steps: int = 10, label: int | None = None
     ) -> Tensor:
         """Decode on the straight line between latents (latent_dim,), ends included, (steps,...)."""
+        if start.shape != (self.config.latent_dim,) or end.shape != start.shape:
+            raise DataError(
+                f"interpolate takes two latents of shape ({self.config.latent_dim},), got "
+                f"{tuple(start.shape)} and {tuple(end.shape)}; embed images first"
+            )
         share = torch.linspace(0, 1, steps, device=self.device)[:, None]
         latents = start.to(self.device) * (1 - share) + end.to(self.device) * share
-        labels = None if label is None else torch.full((steps,), label, device=self.device)
+        labels = None if label is None else torch.full((steps,), label)
         return self.decode(latents, labels)
 
     @torch.no_grad()
@@ -209,7 +222,7 @@ class Model(nn.Module):
         latents[:, dims[0]] = along.flatten().float()
         labels = None
         if self.config.num_classes:
-            labels = torch.full((n * n,), label or 0, device=self.device)
+            labels = torch.full((n * n,), label or 0)
         return self.decode(latents.to(self.device), labels)
 
     # ── guards ───────────────────────────────────────────────────────────────────────────────
@@ -221,6 +234,8 @@ class Model(nn.Module):
             return None
         if labels is None:
             raise DataError(f"system {self.config.system!r} needs labels, one per image")
+        if not isinstance(labels, Tensor):
+            raise DataError(f"labels are {type(labels).__name__}; give an int64 tensor ({count},)")
         if labels.shape != (count,) or labels.dtype != torch.int64:
             raise DataError(
                 f"labels are {labels.dtype} of shape {tuple(labels.shape)}; give int64 ({count},)"
@@ -232,4 +247,4 @@ class Model(nn.Module):
                     f"label {low if low < 0 else high} is out of range: this model's labels "
                     f"are 0 to {classes - 1}"
                 )
-        return labels
+        return labels.to(self.device)

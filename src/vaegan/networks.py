@@ -100,7 +100,7 @@ class Judgement(NamedTuple):
 
 
 class Discriminator(nn.Module):
-    """images (B,C,H,W) in [0,1], labels -> Judgement. Each example is judged on its own."""
+    """images (B,C,H,W) in [0,1], labels -> Judgement. Without batch norm, each on its own."""
 
     def __init__(self, config: ModelConfig):
         super().__init__()

@@ -1,9 +1,9 @@
 """Four objectives on one pass: for each network, the loss THAT network minimises.
 
-The three losses of a VAE/GAN share one forward pass. They are told apart when gradients are taken:
-each loss is differentiated with respect to its own network's parameters only
-(`Evaluation.backward`), so that the gradient of L_GAN never reaches the encoder and the similarity
-never reaches the discriminator.
+The three losses of a VAE/GAN share their forward passes: no network runs again on the same images
+for another's loss. They are told apart when gradients are taken: each loss is differentiated with
+respect to its own network's parameters only (`Evaluation.backward`), so that the gradient of L_GAN
+never reaches the encoder and the similarity never reaches the discriminator.
 
     encoder         similarity + KL
     decoder         gamma similarity + adversarial term
@@ -34,7 +34,7 @@ __all__ = ["Draws", "Evaluation", "Objective"]
 
 @dataclass(frozen=True)
 class Draws:
-    """All randomness of one pass but dropout: a function of (seed, index) for the global batch."""
+    """All randomness of one batch but dropout: a function of (seed, index)."""
 
     posterior: Tensor
     """Noise (B, latent_dim) of the posterior sample."""
@@ -186,7 +186,7 @@ class Objective:
             made = model.decoder(made_codes, made_labels).sigmoid()
             reconstruction = rebuilt.sigmoid()
 
-        # Judge everything, each kind of image in a pass of its own.
+        # Judge originals, reconstructions, and all that has no original, in a pass each.
         real = self._judge(batch.images, batch.labels, draws)
         judged = {"reconstruction": self._judge(reconstruction, batch.labels, draws)}
         judged |= self._judge(made, made_labels, draws).cut(made_of)
@@ -285,8 +285,7 @@ class Objective:
             "prior": config.prior_weight,
             "transfer": config.transfer_weight,
         }
-        if "transfer" not in judged:
-            weights["prior"] += config.transfer_weight
+        weights["prior"] += sum(weight for kind, weight in weights.items() if kind not in judged)
         gan = self._mean(losses.adversarial_discriminator(real.logits, True, kind))
         gan, fooling = config.real_weight * gan, torch.zeros_like(gan)
         for name, fake in judged.items():
@@ -304,14 +303,6 @@ class Objective:
             "real_logit": real.logits.mean(),
             "fake_logit": judged["prior"].logits.mean(),
         }
-
-    def gradient_penalty(self, batch: Batch) -> Tensor:
-        """R1 on real images, |dD/dx|^2 / 2 (Mescheder et al. 2018, eq. 9), averaged; a scalar."""
-        assert self.model.discriminator is not None
-        images = batch.images.detach().requires_grad_()
-        logits, _ = self.model.discriminator(images, batch.labels)
-        (gradient,) = torch.autograd.grad(logits.sum(), images, create_graph=True)
-        return 0.5 * self._mean(gradient.square().sum((1, 2, 3)))
 
     def _mean(self, per_image: Tensor) -> Tensor:
         """Mean over the batch; or the tutorial's sum over the batch divided by the pixel count."""

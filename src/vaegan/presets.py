@@ -96,7 +96,7 @@ TUTORIAL = Recipe(
 )
 
 TUTORIAL_FIXED = Recipe(
-    summary="the same networks with each of the tutorial's documented defects mended",
+    summary="the tutorial with its documented defects mended; the metric layer is on D's path",
     architecture=Architecture(
         encoder=TUTORIAL_ENCODER,
         decoder=TUTORIAL_DECODER,
@@ -121,7 +121,7 @@ TUTORIAL_FIXED = Recipe(
 BN = ("batchnorm", "relu")
 
 LARSEN = Recipe(
-    summary="Larsen et al. 2016: 64x64 networks, gamma 1e-6, equilibrium rule",
+    summary="Larsen et al. 2016: 64x64 networks, gamma 1e-6, equilibrium rule; constant rates",
     architecture=Architecture(
         encoder=(
             *("conv 64 k5 s2", *BN, "conv 128 k5 s2", *BN, "conv 256 k5 s2", *BN),

@@ -1,12 +1,14 @@
 """The run directory, which describes itself, and what it lets you do.
 
-config.json          every setting
+config.json          every setting but the budget
 model.safetensors    the averaged model, up to date whenever the run stops
 checkpoints/         the newest two; what a resumed run starts from
 stats.jsonl          one JSON object a line: step, losses, speed, what the schedule did
 figures/ films/      pictures; films/weights/ holds what a film is drawn from
 tensorboard/         the same numbers, and samples, where the extra is installed
-report.html
+metrics.json         what `vaegan evaluate` measured
+alarms.jsonl         what looked wrong during training
+report.html          what `vaegan report` wrote
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ __all__ = ["RunDirectory"]
 
 
 class RunDirectory:
-    """Paths and small files of one run. Opening it reads; only `create` and training write."""
+    """Paths and small files of one run. Opening it reads; `start` and training write."""
 
     def __init__(self, path: Path):
         self.path = path
@@ -41,6 +43,8 @@ class RunDirectory:
         self.film_weights = path / "films" / "weights"
         self.events = path / "tensorboard"
         self.report = path / "report.html"
+        self.metrics = path / "metrics.json"
+        self.alarms = path / "alarms.jsonl"
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
@@ -64,12 +68,23 @@ class RunDirectory:
     def start(self, config: RunConfig, *, new: bool) -> None:
         """Write the config of a fresh run, or check that the run here asks the same question.
 
-        `new` throws away whatever run is here. RunError lists every setting that differs.
+        `new` throws away whatever run is here. RunError lists the first settings that differ.
         """
-        if new and self.exists:
+        if self.exists and "recipe" not in read_config(self.config_path):
+            raise RunError(f"{self.path} holds a model that is no run; choose another --outdir")
+        if not self.exists and not new and any(self.checkpoints.glob("step-*")):
+            raise RunError(f"{self.path} has checkpoints but no config.json; start over with --new")
+        if new:
             for part in (self.checkpoints, self.figures, self.films, self.events):
                 shutil.rmtree(part, ignore_errors=True)
-            for file in (self.weights, self.stats, self.report, self.config_path):
+            for file in (
+                self.config_path,
+                self.weights,
+                self.stats,
+                self.report,
+                self.metrics,
+                self.alarms,
+            ):
                 file.unlink(missing_ok=True)
         if self.exists:
             there, here = self.config().model_dump(), config.model_dump()
@@ -138,7 +153,7 @@ class RunDirectory:
 def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:
     """`key: old -> new` for every leaf that differs."""
     if isinstance(old, dict) and isinstance(new, dict):
-        for key in old.keys() | new.keys():
+        for key in dict.fromkeys([*old, *new]):
             yield from _differences(old.get(key), new.get(key), f"{at}.{key}" if at else key)
     elif old != new:
         yield f"{at} is {_short(old)} there, {_short(new)} here"

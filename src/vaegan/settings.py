@@ -69,25 +69,37 @@ def resolve(
         )
     for network in config.model.networks:
         config.model.traced(network)
+    objective, optimiser = config.objective, config.optimiser
+    idle = {
+        "objective.noise": objective.noise and family not in {"ae", "vae"},
+        "objective.sparsity": objective.sparsity and family != "ae",
+        "optimiser.weight_decay": optimiser.weight_decay and optimiser.kind == "rmsprop-tensorflow",
+    }
+    for key, ignored in idle.items():
+        if ignored:
+            raise ConfigError(f"--set {key}: has no effect on system {system!r} ({recipe})")
     return config
 
 
 @dataclass(frozen=True)
 class Budget:
-    """When a run ends: at a number of steps, or after minutes of training."""
+    """When a run ends: at a number of steps or of images, or after minutes of training."""
 
     steps: int | None = None
+    images: float | None = None
     minutes: float | None = None
 
     def __post_init__(self) -> None:
-        if (self.steps is None) == (self.minutes is None):
+        given = [n for n in (self.steps, self.images, self.minutes) if n is not None]
+        if len(given) != 1:
             raise ConfigError("give one of --steps, --epochs and --minutes")
-        if (self.steps or self.minutes or 0) <= 0:
+        if given[0] <= 0:
             raise ConfigError("--steps, --epochs and --minutes must be positive")
 
-    def share(self, step: int, seconds: float) -> float:
+    def share(self, step: int, images: int, seconds: float) -> float:
         """Share of the budget used so far; 1 or more means done."""
         if self.steps is not None:
             return step / self.steps
-        assert self.minutes is not None
-        return seconds / (60 * self.minutes)
+        if self.images is not None:
+            return images / self.images
+        return seconds / (60 * (self.minutes or 1.0))

@@ -71,7 +71,7 @@ class Trainer:
         """Walk once through the schedule; return the values of its passes, by name.
 
         `share_done` (0 to 1) of the budget sets the learning rates. Raises TrainingDiverged, with
-        the weights untouched by it, when a loss is not finite.
+        the weights untouched by the update that diverged, when a loss or gradient is not finite.
         """
         rates = learning_rate_share(self.config.optimiser, share_done)
         for name, optimiser in self.optimisers.items():
@@ -91,7 +91,7 @@ class Trainer:
             active = phase.active(evaluation.costs) & networks
             self._update(evaluation, active)
             values |= evaluation.values
-            for name in active:
+            for name in sorted(active):
                 values[f"{name}_steps"] = values[f"{name}_steps"] + 1
             self.progress.passes += 1
             try:
@@ -122,17 +122,10 @@ class Trainer:
 
     def _update(self, evaluation: Evaluation, active: frozenset[NetworkName]) -> None:
         """Backward passes, then one optimiser step for each active network."""
-        for name in active:
+        for name in sorted(active):
             self.optimisers[name].zero_grad(set_to_none=True)
         evaluation.backward(self.model, active)
-        objective, every = self.config.objective, self.config.objective.gradient_penalty_every
-        penalised = objective.gradient_penalty and self.progress.step % every == 0
-        if penalised and "discriminator" in active:
-            batch = self.batches(self.progress.batches - 1)
-            penalty = self.objective.gradient_penalty(batch)
-            penalty = objective.gradient_penalty * every * penalty
-            penalty.backward(inputs=list(self.model.network("discriminator").parameters()))
-        for name in active:
+        for name in sorted(active):
             parameters = self.model.network(name).parameters()
             gradients = [p.grad for p in parameters if p.grad is not None]
             norm = torch.nn.utils.get_total_norm(gradients).item()
@@ -142,7 +135,7 @@ class Trainer:
                     f"the learning rate (--set optimiser.{name}_lr=...) and start over with --new"
                 )
             self.gradient_norms[f"{name}_gradient"] = norm
-        for name in active:
+        for name in sorted(active):
             self.optimisers[name].step()
 
     # ── state ────────────────────────────────────────────────────────────────────────────────
@@ -168,7 +161,11 @@ class Trainer:
             if part not in parts:
                 raise RunError(f"checkpoint tensor {name!r} is unknown")
             parts[part][rest] = tensor
-        self.model.load_state_dict(parts["model"])
-        self.average.model.load_state_dict(parts["average"])
+        try:
+            self.model.load_state_dict(parts["model"])
+            self.average.model.load_state_dict(parts["average"])
+            self.progress = Progress(**numbers)
+        except (RuntimeError, TypeError) as error:
+            first = str(error).splitlines()[0]
+            raise RunError(f"the checkpoint is not this run's: {first} start over: --new") from None
         load_optimisers(self.model, self.optimisers, parts["optimiser"])
-        self.progress = Progress(**numbers)

@@ -112,7 +112,7 @@ def train(
         progress = trainer.progress
         if not found:
             _save_frame(run, trainer)
-        share = budget.share(progress.step, progress.seconds)
+        share = budget.share(progress.step, progress.images_seen, progress.seconds)
         for watcher in watchers:
             watcher.started(trainer, share)
 
@@ -124,7 +124,7 @@ def train(
                 began = time.perf_counter()
                 values = trainer.step(share)
                 progress.seconds += time.perf_counter() - began
-                share = budget.share(progress.step, progress.seconds)
+                share = budget.share(progress.step, progress.images_seen, progress.seconds)
                 row = None
                 if is_logged(progress.step):
                     speed = (progress.seconds - logged_seconds) / (progress.step - logged_step)
@@ -252,12 +252,13 @@ def device_named(name: str) -> str:
 def precision_named(name: str, device: str) -> str:
     """`auto`, `fp32` or `bf16` -> the precision to use on a device.
 
-    bfloat16 pays on GPUs and on CPUs that multiply it in hardware (AVX512-BF16, AMX).
+    bfloat16 pays on GPUs and CPUs that multiply it in hardware (AVX512-BF16, AMX).
     """
     if name != "auto":
         return name
     if device == "cuda":
-        return "bf16"
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+        return "bf16" if native else "fp32"
     capable: dict[str, object] = {}
     if device == "cpu":
         capable = getattr(torch.cpu, "get_capabilities", dict)()

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Watch", "cached_judge"]
 
 SHARE = 0.025  # of the training time: below the promised 3 %, for looks that take longer than usual
-FIRST_STEP, PATIENCE, HEALING = 100, 3, 0.97
+FIRST_STEP, PATIENCE, HEALING = 100, 2, 0.97
 IMAGES, DRAWS, LABELS, ROWS = 1024, 16, 10, 20
 
 
@@ -49,9 +49,9 @@ class Failure:
 class Watch:
     """A `training.Watcher`. An alarm is given once, when its check keeps failing.
 
-    That is at three looks in a row or more, for half as many steps as the run had before the first
+    That is at two looks in a row or more, for half as many steps as the run had before the first
     of them (50 at least, 500 at most), and without getting better by 3 %: much is wrong with every
-    run at its beginning that mends itself.
+    run at its beginning that mends itself. The last step of a budget is always looked at.
 
     judge: reads the labels of samples too, when there is one. `alarms` lists those given, in
     order; each is one line on stderr and one in RUN/alarms.jsonl.
@@ -66,22 +66,26 @@ class Watch:
         first_step: int = FIRST_STEP,
         patience: int = PATIENCE,
     ) -> None:
-        self.path = run.path / "alarms.jsonl"
+        self.path = run.alarms
         self.judge = judge
         self.share, self.first_step, self.patience = share, first_step, patience
         self.alarms: list[Alarm] = []
         self.rows: deque[dict[str, float]] = deque(maxlen=ROWS)
         self.failures: dict[str, Failure] = {}
+        self.kept: set[str] = set()
         self.looks, self.spent, self.longest = 0, 0.0, 0.0
         self.images: Tensor | None = None
         self.labels: Tensor | None = None
         self.began = 0.0
 
     def started(self, trainer: Trainer, share: float) -> None:
-        """Forget the alarms of another run that was here before."""
+        """Forget the alarms of a run that was here before, remember those of this one."""
         self.began = trainer.progress.seconds
         if not trainer.progress.step:
             self.path.unlink(missing_ok=True)
+        elif self.path.is_file():
+            lines = self.path.read_text("utf-8").splitlines()
+            self.kept = {name for line in lines if (name := _name(line))}
 
     def framed(self, trainer: Trainer) -> None:
         """Nothing to do."""
@@ -93,7 +97,8 @@ class Watch:
         progress = trainer.progress
         elapsed = progress.seconds - self.began
         likely = self.longest or 4 * progress.seconds / progress.step
-        if progress.step < self.first_step or self.spent + likely > self.share * elapsed:
+        due = progress.step >= self.first_step and self.spent + likely <= self.share * elapsed
+        if not due and not (self.looks and share >= 1):
             return
         began = time.perf_counter()
         self.look(trainer)
@@ -118,12 +123,17 @@ class Watch:
                 self.give(trainer, alarm)
 
     def give(self, trainer: Trainer, alarm: Alarm) -> None:
-        """Print an alarm and keep it."""
+        """Print an alarm, and keep it unless an earlier start of this run did."""
         self.alarms.append(alarm)
         step = trainer.progress.step
         print(f"alarm at step {step}: {alarm.text}", file=sys.stderr)
-        with self.path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"step": step, **asdict(alarm)}) + "\n")
+        if alarm.name in self.kept:
+            return
+        try:
+            with self.path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"step": step, **asdict(alarm)}) + "\n")
+        except OSError as error:  # an alarm is not worth a run
+            print(f"cannot write {self.path}: {error.strerror}", file=sys.stderr)
 
     # ── one look ─────────────────────────────────────────────────────────────────────────────
 
@@ -142,7 +152,7 @@ class Watch:
         codes: Tensor | None = None
         if model.encoder is not None:
             posterior = model.encode(images, labels)
-            codes = posterior.mean.float()
+            codes = posterior.sample(generator(0, "alarms", "codes")).float()
             if model.config.family != "ae":
                 found.append(alarms.posterior_collapse(posterior.kl_per_dimension()))
             if labels is not None:
@@ -192,6 +202,14 @@ class Watch:
             labels = [batch.labels for batch in batches if batch.labels is not None]
             self.labels = torch.cat(labels)[:IMAGES] if labels else None
         return self.images, self.labels
+
+
+def _name(line: str) -> str | None:
+    """The name in a line of alarms.jsonl; None when it was cut short."""
+    try:
+        return str(json.loads(line)["name"])
+    except (ValueError, KeyError, TypeError):
+        return None
 
 
 def cached_judge(dataset: Dataset) -> Judge | None:

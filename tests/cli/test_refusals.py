@@ -275,7 +275,7 @@ CANNOT: dict[tuple[str, str], list[str]] = {
     ("gan", "latents"): ["no encoder"],
     ("cgan", "transfer --label 3"): ["no encoder"],
     ("gan", "transfer --label 0"): ["no labels", "cvae-gan"],
-    ("gan", "transfer --label 3"): ["0 classes"],
+    ("gan", "transfer --label 3"): ["no labels"],
     ("vae", "transfer --label 0"): ["no labels", "cvae-gan"],
     ("vae", "sample --label 3"): ["no labels"],
     ("vae", "manifold --label 3"): ["no labels"],

@@ -189,10 +189,13 @@ class Plain:
         return dict(zip(kinds, tensor.split(list(kinds.values()))))
 
     def weight(self, kind):
-        """The weight of a kind of fake; the prior takes over where nothing is transferred."""
+        """The weight of a kind of fake; the prior takes over where a kind is missing."""
         weight = getattr(self.config, f"{kind}_weight")
-        if kind == "prior" and (self.y is None or self.model.config.family == "gan"):
+        alone = self.model.config.family == "gan"
+        if kind == "prior" and (self.y is None or alone):
             weight += self.config.transfer_weight
+        if kind == "prior" and alone:
+            weight += self.config.reconstruction_weight
         return weight
 
     def l_gan(self, real, fakes):

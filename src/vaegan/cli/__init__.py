@@ -30,6 +30,7 @@ VERBS = {
     },
     "Measure": {
         "evaluate": ("evaluate:evaluate", "Samples, reconstructions, transfer, latents, metric."),
+        "compare": ("compare:compare", "The whole ladder on one budget: one table, one picture."),
     },
     "See everything": {
         "figures": ("report:figures", "Draw every picture and film of a run."),
@@ -71,8 +72,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except VaeganError as error:
         _fail(str(error))
     except OSError as error:
-        where = f" {error.filename}" if error.filename else ""
-        _fail(f"{error.strerror or error}{where}")
+        from vaegan.files import remedy
+
+        _fail(f"{error.filename or 'cannot write'}: {remedy(error)}")
     except KeyboardInterrupt:
         print("vaegan: interrupted", file=sys.stderr)
         sys.exit(130)

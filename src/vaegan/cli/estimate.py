@@ -43,8 +43,11 @@ def describe(config: RunConfig, dataset: Dataset, budget: Budget, device: str) -
     seconds = (time.perf_counter() - began) / TRIED
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     megabytes = peak / (1 << 20 if sys.platform == "darwin" else 1 << 10)
-    if budget.steps is not None:
-        plan = f"{budget.steps:,} steps: about {_duration(budget.steps * seconds)}"
+    steps = budget.steps
+    if budget.images is not None:
+        steps = round(budget.images * trainer.progress.step / trainer.progress.images_seen)
+    if steps is not None:
+        plan = f"{steps:,} steps: about {_duration(steps * seconds)}"
     else:
         minutes = budget.minutes or 0.0
         plan = f"{minutes:g} minutes: about {minutes * 60 / seconds:,.0f} steps"

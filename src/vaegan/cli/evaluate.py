@@ -60,7 +60,7 @@ def evaluate(
     for path in runs:
         opened = open_run(path, data)
         scores.append(measured(opened, judges, n, seed))
-        target = out or path / "metrics.json"
+        target = out or opened.run.metrics
         scores[-1].write(target)
         print(target, file=sys.stderr)
         draw(opened, judges.of(opened)[0])

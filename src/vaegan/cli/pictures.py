@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 from cyclopts import Parameter, validators
 
 from vaegan.cli.loading import Opened, open_run
-from vaegan.errors import ConfigError, DataError
+from vaegan.errors import ConfigError, DataError, Unsupported
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -78,9 +78,13 @@ def transfer(
     from vaegan import gallery
     from vaegan.images import read_image_files
 
-    if (label is None) == (images is None):
-        raise ConfigError("give either --label, or --images with --from-label")
     opened = open_run(run, data)
+    system, encoder = opened.model.config.system, opened.model.encoder
+    if encoder is None or not opened.model.config.num_classes:
+        lacks = "no labels to transfer between" if encoder or system == "gan" else "no encoder"
+        raise Unsupported(f"system {system!r} has {lacks}; train cvae-gan")
+    if (label is None) == (images is None) or (label is not None and from_label is not None):
+        raise ConfigError("give either --label, or --images with --from-label")
     if images is not None:
         if from_label is None:
             raise ConfigError("--images needs --from-label: the class that they show")
@@ -116,6 +120,8 @@ def manifold(
     from vaegan import gallery
 
     opened = open_run(run)
+    if out and out.suffix and len(labels_of(opened, label)) > 1:
+        raise ConfigError(f"--out {out}: without --label there are several; give a folder")
     for one in labels_of(opened, label):
         picture = gallery.manifold(opened.model, one, n, dims, invert=inverted(opened))
         name = "manifold" if one is None else f"manifold-{one}"

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -71,7 +72,10 @@ class Bar:
 
 
 class Board:
-    """Scalars and pictures for TensorBoard, under RUN/tensorboard."""
+    """Scalars and pictures for TensorBoard, under RUN/tensorboard.
+
+    A log is not worth a run: when it cannot be written, it ends with a line and training goes on.
+    """
 
     def __init__(self, run: RunDirectory):
         self.run = run
@@ -85,19 +89,34 @@ class Board:
 
     def stepped(self, trainer: Trainer, share: float, row: dict[str, float] | None) -> None:
         """Write every value of a row."""
-        for name, value in (row or {}).items():
-            self.writer.add_scalar(name, value, trainer.progress.step)
+        if self.writer is None:
+            return
+        with self._surviving():
+            for name, value in (row or {}).items():
+                self.writer.add_scalar(name, value, trainer.progress.step)
 
     def framed(self, trainer: Trainer) -> None:
         """Write a picture of samples."""
+        import numpy as np
+
         from vaegan.gallery import samples
 
-        if trainer.average.model.config.family != "ae":
-            import numpy as np
+        if self.writer is None:
+            return
+        with self._surviving():
+            if trainer.average.model.config.family != "ae":
+                picture = np.asarray(samples(trainer.average.model, n=10))
+                self.writer.add_image("samples", picture, trainer.progress.step, dataformats="HWC")
+            self.writer.flush()
 
-            picture = np.asarray(samples(trainer.average.model, n=10))
-            self.writer.add_image("samples", picture, trainer.progress.step, dataformats="HWC")
-        self.writer.flush()
+    @contextmanager
+    def _surviving(self) -> Iterator[None]:
+        """Go on without the log once it cannot be written."""
+        try:
+            yield
+        except OSError as error:
+            print(f"TensorBoard's log ends here: {error.strerror or error}", file=sys.stderr)
+            self.writer = None
 
 
 def boards(run: RunDirectory) -> list[Watcher]:

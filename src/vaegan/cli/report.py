@@ -43,7 +43,7 @@ TEXTS = {
     "Manifold": "Two latents vary over the central 90 % of the prior, the others are zero.",
     "Latent space": "Where the encoder puts the test images. In a conditional model the classes "
     "ought to lie on top of one another: the label is given, so the code need not repeat it.",
-    "Training": "Every value that was written to stats.jsonl.",
+    "Training": "The values that were written to stats.jsonl.",
 }
 
 
@@ -76,7 +76,7 @@ def report(
 ) -> None:
     """Write one self-contained HTML page with the pictures, the losses and the settings.
 
-    Pictures and films that `vaegan figures` has drawn are used, missing pictures are drawn.
+    Films that `vaegan figures` has drawn are used; missing and outdated pictures are drawn.
     """
     from vaegan.figures.report import write_report
 
@@ -184,7 +184,7 @@ def _sections(opened: Opened) -> Iterator[Section]:
     for entry in album(opened):
         if entry.featured:
             path = opened.run.figures / f"{entry.name}.png"
-            if not path.is_file():
+            if not path.is_file() or path.stat().st_mtime < opened.run.weights.stat().st_mtime:
                 save(entry.draw(), path)
             pictures.setdefault(entry.heading, []).append(Picture(path, entry.caption))
     films = sorted(opened.run.films.glob("*.mp4"))[:2]

@@ -30,6 +30,7 @@ def train(
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     precision: Literal["auto", "fp32", "bf16"] = "auto",
     threads: Positive | None = None,
+    alarms: bool = True,
     new: Annotated[bool, Parameter(negative="")] = False,
     dry_run: Annotated[bool, Parameter(negative="")] = False,
     settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
@@ -37,7 +38,8 @@ def train(
     """Train a system on a data set; the same command again goes on where it stopped.
 
     Ctrl-C saves and stops. Give one of --steps, --epochs and --minutes; without any, the recipe's
-    own number of steps. A larger number later trains the same run further.
+    own number of steps. A larger number later trains the same run further; where learning rates
+    fall over the budget, they rise again to what the larger one asks for.
 
     Parameters
     ----------
@@ -68,9 +70,12 @@ def train(
         Where to compute; `auto` takes the first of cuda, mps and cpu that is there.
     precision
         `bf16` computes the networks in bfloat16, weights and losses stay in single precision;
-        `auto` does so on GPUs and on CPUs with bfloat16 instructions.
+        `auto` does so on CUDA GPUs and CPUs that have bfloat16 instructions.
     threads
         CPU threads; results are bit-identical only between runs with the same number.
+    alarms
+        Say in plain words, on stderr and in alarms.jsonl, when something goes wrong: a posterior
+        collapses, a label is ignored, a discriminator wins. Costs less than 3 % of the time.
     new
         Throw away the run in the directory and start over.
     dry_run
@@ -105,9 +110,10 @@ def train(
         overrides=overrides(settings or []),
         source=source,
     )
-    if epochs is not None:
-        steps = max(1, round(epochs * len(dataset.train) / config.batch))
-    budget = Budget(steps if steps or minutes else preset.steps, minutes)
+    images = None if epochs is None else epochs * len(dataset.train)
+    if steps is images is minutes is None:
+        steps = preset.steps
+    budget = Budget(steps, images, minutes)
     if threads:
         import torch
 
@@ -121,10 +127,18 @@ def train(
 
     from vaegan.cli.progress import Bar, boards
     from vaegan.training import train as train_run
+    from vaegan.watch import Watch, cached_judge
 
+    watches = [Watch(run, cached_judge(dataset))] if alarms else []
     with Bar(f"training {system} ({recipe}) on {dataset.name} in {outdir}") as bar:
         outcome = train_run(
-            run, config, dataset, budget, device=where, new=new, watchers=[bar, *boards(run)]
+            run,
+            config,
+            dataset,
+            budget,
+            device=where,
+            new=new,
+            watchers=[bar, *boards(run), *watches],
         )
     if not outcome.steps_here:
         print(

@@ -17,6 +17,8 @@ from torch import Tensor
 from vaegan.data import Dataset, Split
 from vaegan.errors import DataError, Unsupported
 from vaegan.images import to_images, to_pixels
+from vaegan.metrics.classifier import TrainingSettings
+from vaegan.metrics.distances import Reference
 from vaegan.metrics.judge import Judge
 from vaegan.metrics.morphometrics import Morphometrics, measure
 from vaegan.model import Model
@@ -33,8 +35,9 @@ STROKE = 1 / 6  # a stroke is thinner than this share of the image; clothes and 
 class Bench:
     """What every part of an evaluation works on.
 
-    n: number of real images and of generated images of each kind. Raises DataError when the data
-    set has no test images or is not labelled as the model was.
+    n: number of real images and of generated images of each kind. classifier: how those of the
+    classification accuracy score are trained, `diversity.CAS_SETTINGS` when None. Raises DataError
+    when the data set has no test images or is not labelled as the model was.
     """
 
     model: Model
@@ -43,6 +46,7 @@ class Bench:
     n: int
     seed: int = 0
     batch: int = 500
+    classifier: TrainingSettings | None = None
 
     def __post_init__(self) -> None:
         if not len(self.dataset.test):
@@ -111,6 +115,11 @@ class Bench:
     def real_features(self) -> np.ndarray:
         """The judge's features of the real images (N, F)."""
         return self.judge.features(self.real.pixels)
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The same, as several sets are compared with them."""
+        return Reference(self.real_features)
 
     @cached_property
     def real_strokes(self) -> Morphometrics | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from vaegan.metrics.bootstrap import Interval
 
-__all__ = ["GROUPS", "Group", "Measure", "cell", "filled"]
+__all__ = ["COMPARED", "GROUPS", "Group", "Measure", "cell", "filled"]
 
 LOWER, HIGHER, ONE, ZERO, PLAIN = "↓", "↑", "→1", "→0", ""
 
@@ -103,8 +103,10 @@ GROUPS = (
             Measure("kl", "KL, nats", PLAIN, 2),
             Measure("active_units", "active units", PLAIN, 0),
             Measure("prior_distance", "distance from the prior", LOWER),
-            Measure("label_linear", "label read from code", LOWER),
+            Measure("label_linear", "label read from means", LOWER),
             Measure("label_neighbours", "  by neighbours", LOWER),
+            Measure("label_of_draws_linear", "label read from draws", LOWER),
+            Measure("label_of_draws_neighbours", "  by neighbours", LOWER),
             Measure("label_chance", "  by chance", PLAIN),
         ),
     ),
@@ -125,6 +127,52 @@ GROUPS = (
             Measure("blur_strict", "  where pixels are wrong", HIGHER),
         ),
     ),
+)
+
+COMPARED = (
+    # What `compare` shows of each system: a whole key, and that of the same for real images.
+    (
+        Measure("prior_frechet_distance", "prior samples: Fréchet", LOWER, 2),
+        "floor_frechet_distance",
+    ),
+    (Measure("prior_precision", "  precision", HIGHER), "floor_precision"),
+    (Measure("prior_recall", "  recall", HIGHER), "floor_recall"),
+    (Measure("prior_label_accuracy", "  label accuracy", HIGHER), "floor_label_accuracy"),
+    (Measure("prior_diversity", "  diversity in class", ONE), "floor_diversity"),
+    (
+        Measure("prior_classification_accuracy", "  classifier trained on it", HIGHER),
+        "prior_classification_accuracy_of_real",
+    ),
+    (Measure("prior_mean_gradient_ratio", "  sharpness", ONE), "floor_mean_gradient_ratio"),
+    (
+        Measure("aggregate_frechet_distance", "aggregate posterior: Fréchet", LOWER, 2),
+        "floor_frechet_distance",
+    ),
+    (Measure("aggregate_label_accuracy", "  label accuracy", HIGHER), "floor_label_accuracy"),
+    (
+        Measure("reconstruction_frechet_distance", "reconstructions: Fréchet", LOWER, 2),
+        "floor_frechet_distance",
+    ),
+    (Measure("reconstruction_mse", "  MSE", LOWER, 4), ""),
+    (Measure("reconstruction_ssim", "  SSIM", HIGHER), ""),
+    (Measure("reconstruction_label_accuracy", "  label kept", HIGHER), "floor_label_accuracy"),
+    (
+        Measure("reconstruction_mean_gradient_ratio", "  sharpness", ONE),
+        "floor_mean_gradient_ratio",
+    ),
+    (
+        Measure("transfer_label_accuracy", "transfer: label accuracy", HIGHER),
+        "floor_label_accuracy",
+    ),
+    (Measure("transfer_slant_r", "  slant: r", HIGHER), ""),
+    (Measure("transfer_slant_slope", "  slant: slope", ONE), ""),
+    (Measure("transfer_thickness_r", "  thickness: r", HIGHER), ""),
+    (Measure("transfer_thickness_slope", "  thickness: slope", ONE), ""),
+    (Measure("transfer_features_retrieval", "  own source nearer", HIGHER), ""),
+    (Measure("transfer_cycle_ssim", "  there and back: SSIM", HIGHER), ""),
+    (Measure("latents_kl", "KL, nats", PLAIN, 1), ""),
+    (Measure("latents_label_of_draws_linear", "label read from the code", LOWER), ""),
+    (Measure("metric_similarity_shift_1_strict", "learned metric, 1 px", HIGHER), ""),
 )
 
 

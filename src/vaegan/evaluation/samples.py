@@ -14,8 +14,8 @@ from torch import Tensor
 from vaegan.errors import VaeganError
 from vaegan.evaluation.bench import Bench
 from vaegan.evaluation.scores import Scores
+from vaegan.metrics import diversity
 from vaegan.metrics.distances import compare_features, compare_features_by_class
-from vaegan.metrics.diversity import classification_scores, diversity_within, label_agreement
 from vaegan.metrics.fidelity import sharpness
 from vaegan.metrics.latents import AggregatePosterior
 
@@ -71,22 +71,21 @@ def score_images(
 ) -> None:
     """Measure a set of images against the real ones; `labels` are those they were made for."""
     features, logits = bench.read(pixels)
-    values, problems = compare_features(bench.real_features, features)
+    values, problems = compare_features(bench.reference, features)
     scores.add(prefix, values)
     for line in problems:
         scores.skip(f"{prefix}: {line}")
     scores.add(prefix, sharpness(pixels, bench.real.pixels))
 
-    if labels is None or bench.real.labels is None:
-        why = (
-            "the data has no labels"
-            if bench.real.labels is None
-            else f"system {bench.model.config.system!r} is not told labels"
-        )
-        scores.skip(f"{prefix}: no label accuracy, nothing by class: {why}")
+    if bench.real.labels is None:
+        scores.skip("no label accuracy, nothing by class, no classifiers: the data has no labels")
+        return
+    if labels is None:
+        system = bench.model.config.system
+        scores.skip(f"{prefix}: no label accuracy, nothing by class: {system!r} is not told labels")
         return
     if logits is not None:
-        agreement = label_agreement(logits, labels)
+        agreement = diversity.label_agreement(logits, labels)
         scores.add_means(prefix, {"label_accuracy": logits.argmax(1) == labels}, bench.seed)
         scores.table(f"{prefix}_confusion", agreement.confusion)
     by_class(bench, scores, prefix, features, labels)
@@ -103,7 +102,7 @@ def by_class(
         name: np.array([found.get(label, {}).get(name, np.nan) for label in range(bench.classes)])
         for name in dict.fromkeys(name for values in found.values() for name in values)
     }
-    tables["diversity"] = diversity_within(
+    tables["diversity"] = diversity.diversity_within(
         features, labels, bench.real_features, bench.labels(), bench.classes
     )
     for name, row in tables.items():
@@ -135,11 +134,12 @@ def classify(
     if labels is None or train.labels is None:
         return
     order = bench.random("classifier").permutation(len(train))
-    found = classification_scores(
+    found = diversity.classification_scores(
         (pixels, labels),
         (train.pixels[order], train.labels[order]),
         (bench.real.pixels, bench.labels()),
         bench.classes,
+        bench.classifier or diversity.CAS_SETTINGS,
     )
     scores.add(
         prefix,

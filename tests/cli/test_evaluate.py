@@ -1,0 +1,119 @@
+"""`vaegan evaluate` on tiny runs: the file, the table, the figure, and what it refuses."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from vaegan.metrics import diversity
+from vaegan.metrics.classifier import TrainingSettings
+from vaegan.metrics.judge import Judge
+
+QUICK = TrainingSettings(width=8, num_features=16, steps=60, batch=64)
+
+
+@pytest.fixture(autouse=True)
+def quickly(monkeypatch: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A judge that trains in a second, kept for all tests here, and classifiers that do too."""
+    trained_on, cache = Judge.trained_on, tmp_path_factory.getbasetemp() / "quick-judges"
+
+    def quick(dataset: Any, _: Any = None, progress: Any = None) -> Judge:
+        return trained_on(dataset, cache, progress, QUICK)
+
+    monkeypatch.setattr(Judge, "trained_on", staticmethod(quick))
+    monkeypatch.setattr(diversity, "CAS_SETTINGS", QUICK)
+
+
+@pytest.fixture
+def copied(trained: Any, tmp_path: Path) -> Any:
+    """Return the function that copies a system's tiny run, so that it may be written into."""
+
+    def of(system: str, name: str | None = None) -> Path:
+        return Path(shutil.copytree(trained(system), tmp_path / (name or system)))
+
+    return of
+
+
+def test_a_run_is_measured_into_a_file_a_table_and_a_figure(works: Any, copied: Any) -> None:
+    run = copied("cvae-gan")
+    ended = works("evaluate", run, "--n", 100)
+    tree = json.loads((run / "metrics.json").read_text(), parse_constant=pytest.fail)
+    about = tree["about"]
+    assert about["extractor"] == "judge-digits-labels" and about["real_images"] == 100
+    assert 0.3 < about["extractor_accuracy"] <= 1 and about["split"] == "test"
+    assert (about["recipe"], about["run_seed"], about["trained"]["step"]) == ("dense", 0, 3)
+    for name in (
+        "prior_frechet_distance",
+        "floor_frechet_distance",
+        "reconstruction_ssim",
+        "transfer_slant_slope",
+        "latents_kl",
+        "metric_similarity_shift_1",
+    ):
+        assert isinstance(tree[name], float), name
+    with Image.open(run / "figures" / "learned-metric.png") as picture:
+        picture.verify()
+    # The accuracy of the judge, the counts, every group, an arrow, a value of the file.
+    assert re.search(r"judge of digits: \d+\.\d+ %", ended.out)
+    assert "100 images of each kind against 100 test images of digits" in ended.out
+    for title in ("Images against real", "Transfer: every", "Latents", "Learned metric"):
+        assert ended.out.count(title) == 1
+    line = next(line for line in ended.out.splitlines() if "reconstr." in line)
+    assert "real (floor)" in line
+    (kl,) = (line for line in ended.out.splitlines() if line.strip().startswith("KL, nats"))
+    assert kl.split()[-1] == f"{tree['latents_kl']:.2f}".lstrip("0")
+    assert ended.out.isascii() is False and max(map(len, ended.out.splitlines())) <= 200
+    assert "samples" in ended.err and str(run / "metrics.json") in ended.err
+
+
+def test_the_same_seed_writes_the_same_numbers_elsewhere(
+    works: Any, copied: Any, tmp_path: Path
+) -> None:
+    run = copied("cvae")
+    trees = []
+    for name in ("a.json", "b.json"):
+        works("evaluate", run, "--n", 50, "--seed", 3, "--out", tmp_path / "deep" / name)
+        trees.append(json.loads((tmp_path / "deep" / name).read_text()))
+        trees[-1].pop("seconds")
+    assert trees[0] == trees[1] and trees[0]["about"]["seed"] == 3
+    assert not (run / "metrics.json").exists()
+    assert not (run / "figures" / "learned-metric.png").exists()  # a CVAE has no discriminator
+
+
+def test_what_a_gan_lacks_is_named_and_the_rest_is_there(works: Any, copied: Any) -> None:
+    ended = works("evaluate", copied("gan"), "--n", 50)
+    missing = ended.out.split("Not measured")[1]
+    assert "'gan' has no encoder" in missing and "is not told labels" in missing
+    assert "Fréchet distance" in ended.out and "Transfer:" not in ended.out
+
+
+def test_several_runs_are_one_table_with_intervals_over_runs(works: Any, copied: Any) -> None:
+    runs = [copied("vae", name) for name in ("one", "two")]
+    ended = works("evaluate", *runs, "--n", 50)
+    assert "mean of 2 runs ± half the 95 % t interval over runs" in ended.out
+    one, two = (json.loads((run / "metrics.json").read_text()) for run in runs)
+    assert one["latents_kl"] == two["latents_kl"]
+    (kl,) = (line for line in ended.out.splitlines() if line.strip().startswith("KL, nats"))
+    assert kl.split()[-3:] == [f"{one['latents_kl']:.2f}".lstrip("0"), "±", ".00"]
+    assert ended.err.count("judge of digits") == 1  # one judge for both
+
+
+def test_refusals(vaegan: Any, copied: Any, tmp_path: Path) -> None:
+    assert "name a run to evaluate" in vaegan("evaluate").err
+    run = copied("vae")
+    for arguments, words in (
+        ((tmp_path / "nothing",), "does not exist; train first"),
+        ((run, run, "--out", "x.json"), "--out takes one run"),
+        ((run, "--n", 1), "n"),
+        ((run, "--data", "mnist-of-nobody"), "no data set or folder"),
+    ):
+        ended = vaegan("evaluate", *arguments)
+        assert ended.code == 2 and words in ended.err
+        assert len(ended.err.strip().splitlines()) == 1
+    assert not (run / "metrics.json").exists()
