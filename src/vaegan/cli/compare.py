@@ -15,7 +15,7 @@ from vaegan.cli.evaluate import Images, Judges, measured
 from vaegan.cli.loading import Opened, open_run
 from vaegan.cli.pictures import Seed
 from vaegan.cli.train import Positive, overrides
-from vaegan.errors import ConfigError, RunError
+from vaegan.errors import ConfigError, RunError, TrainingDiverged
 
 if TYPE_CHECKING:
     from vaegan.config import RunConfig
@@ -87,6 +87,7 @@ def compare(
         Any other setting for every run, such as `--set objective.kl_weight=2`.
     """
     from vaegan.settings import Budget
+    from vaegan.training import device_named
 
     if threads:
         import torch
@@ -118,12 +119,19 @@ def compare(
     for place, plan in enumerate(plans, 1):
         print(f"[{place}/{len(plans)}] {plan.path}", file=sys.stderr)
         if budget is not None and plan.config is not None:
-            stopped = train_one(plan.path, plan.config, dataset, budget, device)
+            try:
+                stopped = train_one(plan.path, plan.config, dataset, budget, device)
+            except TrainingDiverged as error:  # the others are still worth comparing
+                print(f"left out: {plan.path}: {error}", file=sys.stderr)
+                continue
             if stopped:
                 print("stopped and saved; the same command goes on from here", file=sys.stderr)
                 return 128 + stopped
-        found.append(measured_once(open_run(plan.path, data if runs else None), judges, n, seed))
-    split = judges.of(open_run(plans[0].path, data if runs else None))[0].test
+        opened = open_run(plan.path, data if runs else None, device_named(device))
+        found.append(measured_once(opened, judges, n, seed))
+    if not found:
+        raise RunError("no run came to its end: there is nothing to compare")
+    split = judges.of(open_run(found[0].path, data if runs else None))[0].test
     write(found, split, outdir, budget)
     return 0
 

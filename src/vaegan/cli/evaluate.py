@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
@@ -27,6 +27,7 @@ def evaluate(
     data: Data = None,
     out: Path | None = None,
     cache: Path | None = None,
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
 ) -> None:
     """Measure samples, reconstructions, transfer, latents and the learned metric of a run.
 
@@ -48,8 +49,11 @@ def evaluate(
         Where to write the numbers of a single run; RUN/metrics.json when left out.
     cache
         Where judges are kept; VAEGAN_CACHE or the user's cache when left out.
+    device
+        Where the model runs; `auto` takes the first of cuda, mps and cpu that is there.
     """
     from vaegan.cli.scoreboard import show
+    from vaegan.training import device_named
 
     if not runs:
         raise ConfigError("name a run to evaluate: vaegan evaluate RUN")
@@ -58,7 +62,7 @@ def evaluate(
     judges = Judges(cache)
     scores = []
     for path in runs:
-        opened = open_run(path, data)
+        opened = open_run(path, data, device_named(device))
         scores.append(measured(opened, judges, n, seed))
         target = out or opened.run.metrics
         scores[-1].write(target)

@@ -28,13 +28,17 @@ def show_compared(found: Sequence[Entry], lines: Sequence[str]) -> None:
     table = _table("Side by side", [*(entry.name for entry in found), "real"])
     for row, cells in compared(found):
         table.add_row(row.words, row.aim, *cells)
-    skipped = (
-        f"{entry.name}: {line}"
-        for entry in found
-        for line in entry.as_json()["skipped"]
-        if not line.startswith("by class")
-    )
-    _print(lines, [table], list(skipped))
+    _print(lines, [table], missing(found))
+
+
+def missing(found: Sequence[Entry]) -> list[str]:
+    """What was not measured, a line for all the entries that lack it for the same reason."""
+    reasons: dict[str, list[str]] = {}
+    for entry in found:
+        for line in dict.fromkeys(line for run in entry.runs for line in run.scores.skipped):
+            system = entry.runs[0].scores.about["system"]
+            reasons.setdefault(line.replace(f"system {system!r}", "it"), []).append(entry.name)
+    return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
 
 def _print(lines: Sequence[str], shown: Sequence[Table], skipped: Sequence[str]) -> None:

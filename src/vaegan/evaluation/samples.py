@@ -81,8 +81,8 @@ def score_images(
         scores.skip("no label accuracy, nothing by class, no classifiers: the data has no labels")
         return
     if labels is None:
-        system = bench.model.config.system
-        scores.skip(f"{prefix}: no label accuracy, nothing by class: {system!r} is not told labels")
+        why = f"system {bench.model.config.system!r} is not told labels"
+        scores.skip(f"{prefix}: no label accuracy, nothing by class: {why}")
         return
     if logits is not None:
         agreement = diversity.label_agreement(logits, labels)

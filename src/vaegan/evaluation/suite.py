@@ -105,5 +105,6 @@ def described(bench: Bench) -> dict[str, Any]:
         "value_range": "uint8, 0 to 255",
         "neighbours": 5,
         "seed": bench.seed,
+        "device": bench.model.device.type,
         "threads": torch.get_num_threads(),
     }
