@@ -86,7 +86,7 @@ def test_shapes_of_every_word():
     assert shapes("image", start=(4,)) == [GRID]
     assert shapes("residual 7 k3", "film", "groupnorm 7", "batchnorm") == [(7, 12, 10)] * 4
     assert shapes("features 5 k3", "features", "lrelu 0.2", "dropout 0.5") == [GRID] * 4
-    assert shapes("flatten", "logit project") == [(360,), (1,)]
+    assert shapes("flatten", "classes", "logit project") == [(360,), (360,), (1,)]
 
 
 def test_parameters_by_hand():
@@ -106,6 +106,7 @@ def test_parameters_by_hand():
     assert count("batchnorm", GRID) == 6
     assert count("groupnorm 3", GRID) == 6
     assert count("features 16 k3", GRID) == 16 * 28
+    assert count("classes", (4,)) == 5 * 5
     assert count("logit", (4,)) == 5
     assert count("logit project", (4,)) == 5 + 5 * 4
     assert count("maxpool 2", GRID) == count("features", GRID) == count("label", GRID) == 0

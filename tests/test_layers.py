@@ -7,7 +7,7 @@ from torch.nn.utils import parametrize
 
 from vaegan import layers
 from vaegan.blueprint import trace
-from vaegan.layers import Film, Label, Logit, SameConv2d, SpectralNorm, Tap, UpsampledConv
+from vaegan.layers import Classes, Film, Label, Logit, SameConv2d, SpectralNorm, Tap, UpsampledConv
 from vaegan.model import Model
 
 
@@ -182,7 +182,7 @@ def test_gradient_through_the_spectral_norm():
 def test_every_weight_of_the_default_discriminator_is_normalised(configure):
     network = Model(configure(recipe="default").model).discriminator
     weighty = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
-    assert len(weighty) == 5  # three convolutions, the logit and its label table
+    assert len(weighty) == 6  # three convolutions, the classes, the logit and its label table
     assert all(parametrize.is_parametrized(module, "weight") for module in weighty)
 
 
@@ -226,6 +226,16 @@ def test_logit_is_linear_plus_projection():
     plain = Logit(3, 2, project=False)
     assert plain.embedding is None
     assert plain(x, torch.tensor([0, 1])).shape == (2,)
+
+
+def test_classes_read_a_vector_in_single_precision():
+    read = Classes(3, 2).requires_grad_(False)
+    read.weight.copy_(torch.tensor([[1.0, 0.0, 0.0], [0.0, 2.0, 0.0]]))
+    read.bias.copy_(torch.tensor([0.5, 0.0]))
+    with torch.autocast("cpu", torch.bfloat16):
+        logits = read(torch.tensor([[1.0, 1.0, 9.0]], dtype=torch.bfloat16))
+    assert logits.dtype == torch.float32
+    assert logits.tolist() == [[1.5, 2.0]]
 
 
 # ── taps and residuals ───────────────────────────────────────────────────────────────────────────

@@ -194,6 +194,17 @@ def test_feature_matching_compares_batch_means():
     assert losses.learned_similarity(real, shuffled).min() > 1
 
 
+# ── auxiliary classifier ─────────────────────────────────────────────────────────────────────────
+
+
+def test_misread_is_minus_the_log_probability_of_the_label():
+    classes, labels = randn(5, 3), torch.tensor([0, 1, 2, 0, 1])
+    expected = -classes.softmax(1)[torch.arange(5), labels].log()
+    torch.testing.assert_close(losses.misread(classes, labels), expected)
+    far = losses.misread(torch.tensor([[1e4, -1e4]]), torch.tensor([1]))
+    assert far.tolist() == [2e4]
+
+
 def test_every_term_is_in_single_precision_under_bfloat16():
     logits = randn(4).bfloat16()
     assert losses.adversarial_discriminator(logits, True, "hinge").dtype == torch.float32
@@ -201,5 +212,6 @@ def test_every_term_is_in_single_precision_under_bfloat16():
     maps = [randn(2, 3, 2, 2).bfloat16()]
     assert losses.learned_similarity(maps, maps).dtype == torch.float32
     assert losses.feature_matching(maps, maps).dtype == torch.float32
+    assert losses.misread(maps[0][:, :, 0, 0], torch.tensor([0, 1])).dtype == torch.float32
     images = torch.rand(2, 1, 3, 3)
     assert losses.pixel(randn(2, 1, 3, 3).bfloat16(), images, "bce").dtype == torch.float32

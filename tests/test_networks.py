@@ -79,7 +79,11 @@ def test_judgements_are_cut_along_the_batch():
     assert parts["prior"].features[0].shape == (4, 2)
     assert parts["transfer"].features[0].tolist() == [[8, 9], [10, 11]]
     assert parts["transfer"].features[1].flatten().tolist() == [4, 5]
-    assert Judgement(torch.zeros(2), []).cut({"prior": 2})["prior"].features == []
+    assert parts["prior"].classes is None
+    bare = Judgement(torch.zeros(3), [], torch.arange(6.0).view(3, 2)).cut({"prior": 2, "more": 1})
+    assert bare["prior"].features == []
+    assert bare["prior"].classes.tolist() == [[0, 1], [2, 3]]
+    assert bare["more"].classes.tolist() == [[4, 5]]
 
 
 def test_initial_weights_depend_on_the_seed_alone(configure):

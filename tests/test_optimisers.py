@@ -94,15 +94,23 @@ def test_tensorflows_rmsprop_leaves_parameters_without_gradient_alone():
 
 def test_cosine_decay():
     config = OptimiserConfig(decay="cosine", final_lr=0.1)
-    shares = [learning_rate_share(config, p) for p in (0, 0.25, 0.5, 0.75, 1)]
+    shares = [learning_rate_share(config, p, 0) for p in (0, 0.25, 0.5, 0.75, 1)]
     cosines = [0.1 + 0.9 * (1 + math.cos(math.pi * p)) / 2 for p in (0, 0.25, 0.5, 0.75, 1)]
     assert shares == pytest.approx(cosines)
     assert shares[0] == 1
     assert shares[2] == pytest.approx(0.55)
     assert shares[4] == pytest.approx(0.1)
-    assert learning_rate_share(config, 7) == pytest.approx(0.1)
-    assert learning_rate_share(config, -1) == 1
-    assert learning_rate_share(OptimiserConfig(decay="constant"), 0.9) == 1
+    assert learning_rate_share(config, 7, 0) == pytest.approx(0.1)
+    assert learning_rate_share(config, -1, 0) == 1
+    assert learning_rate_share(OptimiserConfig(decay="constant"), 0.9, 0) == 1
+
+
+def test_warm_up_rises_to_the_learning_rate_and_never_begins_at_zero():
+    config = OptimiserConfig(warmup=3)
+    shares = [learning_rate_share(config, 0, step) for step in range(6)]
+    assert shares == pytest.approx([0.25, 0.5, 0.75, 1, 1, 1])
+    both = OptimiserConfig(warmup=3, decay="cosine")
+    assert learning_rate_share(both, 0.5, 1) == pytest.approx(0.25)
 
 
 # ── state ────────────────────────────────────────────────────────────────────────────────────────

@@ -62,6 +62,21 @@ def test_larsen_at_64_has_the_papers_shapes(digits):
         ({"overrides": {"objective.kl_wieght": "1"}}, ConfigError, "unknown key"),
         ({"overrides": {"objective.kl_weight": "-1"}}, ConfigError, "kl_weight"),
         ({"overrides": {"objective": "1"}}, ConfigError, "objective"),
+        (
+            {"recipe": "tutorial", "overrides": {"objective.label_weight": "1"}},
+            ConfigError,
+            "needs a `classes` line",
+        ),
+        (
+            {
+                "overrides": {
+                    "model.architecture.discriminator": '["label", "flatten", "features", '
+                    '"classes", "logit"]'
+                }
+            },
+            ConfigError,
+            "told the label before",
+        ),
     ],
 )
 def test_bad_settings_are_one_line(digits, arguments, error, words):

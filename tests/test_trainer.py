@@ -242,8 +242,8 @@ def test_the_average_follows_the_model(configure, trainer_of):
 
 def test_spectral_norms_are_refreshed_once_a_step(configure, trainer_of):
     trainer = trainer_of(configure("cgan", "dense"))
-    (norm,) = trainer.model.discriminator.body.stages[2].parametrizations.weight
-    before, original = norm.u.clone(), trainer.model.discriminator.body.stages[2]
+    (norm,) = trainer.model.discriminator.body.stages[1].parametrizations.weight
+    before, original = norm.u.clone(), trainer.model.discriminator.body.stages[1]
     trainer.step()
     assert not torch.equal(before, norm.u)
     raw = original.parametrizations.weight.original.detach()

@@ -20,6 +20,8 @@ A network is a tuple of lines. Each line is a word and its arguments:
     residual C kK       x + conv(act(conv(act(x)))) with leaky ReLU 0.2, 1 x 1 shortcut if C changes
     features [C kK]     tap: the learned similarity is measured here. With C and K the tap is a
                         convolution BESIDE the path, which no discriminator loss ever trains
+    classes             auxiliary classifier: the label is read here, beside the path, in K logits
+                        (Odena et al. 2017); nothing when there are no labels
     logit [project]     last layer of a discriminator: one number; with `project` the label enters
                         as an inner product with the features (Miyato & Koyama 2018)
 
@@ -61,6 +63,7 @@ WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dropout": (("rate",), ()),
     "residual": (("channels", "k"), ()),
     "features": ((), ("channels", "k")),
+    "classes": ((), ()),
     "logit": ((), ("project",)),
 }
 FRACTIONS = {"slope", "rate"}
@@ -156,7 +159,7 @@ def _apply(
 ) -> tuple[Shape, int, int]:
     """Shape after the layer, its parameters, and its multiply-accumulates for one example."""
     grid_only = {"conv", "deconv", "up", "maxpool", "avgpool", "flatten", "sum", "residual"}
-    vector_only = {"dense", "grid", "logit"}
+    vector_only = {"dense", "grid", "classes", "logit"}
     if layer.word in grid_only and len(shape) != 3:
         raise ConfigError(f"layer {line!r} needs a grid (C, H, W) but gets a vector {shape}")
     if layer.word in vector_only and len(shape) != 1:
@@ -243,6 +246,8 @@ def _apply(
             if len(shape) != 3:
                 raise ConfigError(f"layer {line!r} needs a grid (C, H, W) but gets {shape}")
             return shape, *conv(layer["channels"], layer.get("k", 1), *grid)
+        case "classes":
+            return shape, num_classes * (channels + 1), num_classes * channels
         case "logit":
             project = num_classes * channels if layer.get("project") else 0
             return (1,), channels + 1 + project, channels

@@ -152,6 +152,12 @@ class ModelConfig(Strict):
         body = trace(arch.discriminator, image, image, self.num_classes)
         if body[-1].layer.word != "logit":
             raise ConfigError("the discriminator's last layer must be `logit`")
+        words = [t.layer.word for t in body]
+        if "classes" in words and {"label", "film"} & set(words[: words.index("classes")]):
+            raise ConfigError(
+                "the discriminator is told the label before its `classes` line, which would read "
+                "it back; let it enter as `logit project`"
+            )
         if self.family == "vae-gan" and all(t.layer.word != "features" for t in body):
             raise ConfigError("the discriminator needs a `features` line to measure similarity at")
         return body
@@ -193,6 +199,9 @@ class ObjectiveConfig(Strict):
     transfer_weight: Weight = 0.0
     """... and transferred images: posterior latents decoded under another label. Where a kind is
     missing, for want of labels or of an encoder, samples from the prior take over its weight."""
+    label_weight: Weight = 0.0
+    """Weight of the auxiliary classifier (`classes` in the discriminator): D learns the labels of
+    real images by it, the decoder is asked for images that it reads right."""
     cycle_weight: Weight = 0.0
     """Weight of |E(G(z, y'), y') - z|^2 / 2 on transferred and sampled images."""
     feature_matching_weight: Weight = 0.0
@@ -220,6 +229,8 @@ class OptimiserConfig(Strict):
     ] = (0.9, 0.999)
     """Adam's; for RMSProp the second is its decay."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    warmup: Annotated[int, Field(ge=0, le=10**6)] = 0
+    """Steps over which the learning rates rise linearly to their values."""
     decay: Literal["constant", "cosine"] = "constant"
     """How the learning rates fall over the budget (steps, epochs or minutes)."""
     final_lr: Annotated[float, Field(ge=0, le=1)] = 0.0

@@ -12,6 +12,7 @@ from torch.nn.utils import parametrize
 from vaegan.blueprint import Traced
 
 __all__ = [
+    "Classes",
     "Film",
     "Label",
     "Logit",
@@ -152,6 +153,15 @@ class Tap(nn.Module):
         return features
 
 
+class Classes(nn.Linear):
+    """Auxiliary classifier beside the path (Odena et al. 2017): (B, N) -> logits (B, K)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """In single precision whatever the rest is computed in."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x.to(self.bias.dtype))
+
+
 class Logit(nn.Module):
     """One number per example; `project` adds <embedding[y], x> (Miyato & Koyama 2018, eq. 5)."""
 
@@ -258,6 +268,8 @@ def build(traced: Traced, num_classes: int, padding: Padding, *, upsample: bool)
             return nn.Dropout(layer.numbers["rate"])
         case "features":
             return Tap(channels, layer.get("channels"), layer.get("k", 1))
+        case "classes":
+            return Classes(channels, num_classes) if num_classes else nn.Identity()
         case "logit":
             return Logit(channels, num_classes, bool(layer.get("project")))
     raise AssertionError(layer.word)  # pragma: no cover - `parse` knows no other word

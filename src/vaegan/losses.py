@@ -18,6 +18,7 @@ __all__ = [
     "cross_entropy_costs",
     "feature_matching",
     "learned_similarity",
+    "misread",
     "pixel",
 ]
 
@@ -95,6 +96,11 @@ def adversarial_decoder(logits: Tensor, kind: Adversarial) -> Tensor:
     if kind == "saturating":
         return -F.softplus(logits)
     return -logits if kind == "hinge" else F.softplus(-logits)
+
+
+def misread(classes: Tensor, labels: Tensor) -> Tensor:
+    """-log p(label | image) of the auxiliary classifier (Odena et al. 2017), (B,) nats."""
+    return F.cross_entropy(classes.float(), labels, reduction="none")
 
 
 def cross_entropy_costs(real: Tensor, fake: Tensor) -> tuple[Tensor, Tensor]:

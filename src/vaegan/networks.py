@@ -14,6 +14,14 @@ from vaegan.config import ModelConfig
 __all__ = ["Decoder", "Discriminator", "Encoder", "Judgement"]
 
 
+class Reading(NamedTuple):
+    """What comes out of a stack: its last layer, the features at its taps, its class logits."""
+
+    last: Tensor
+    taps: list[Tensor]
+    classes: Tensor | None
+
+
 class Stack(nn.Module):
     """A blueprint's layers in order. Taps are read on the way and do not change the path."""
 
@@ -34,17 +42,20 @@ class Stack(nn.Module):
             )
             upsample = False
 
-    def forward(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, list[Tensor]]:
-        """(B, ...) -> what the last layer gives, and the features read at every tap."""
+    def forward(self, x: Tensor, labels: Tensor | None) -> Reading:
+        """(B, ...) -> what the last layer gives, and all that is read on the way."""
         taps: list[Tensor] = []
+        classes: Tensor | None = None
         for stage in self.stages:
             if isinstance(stage, layers.Tap):
                 taps.append(stage(x))
+            elif isinstance(stage, layers.Classes):
+                classes = stage(x)
             elif isinstance(stage, (layers.Label, layers.Film, layers.Logit)):
                 x = stage(x, labels)
             else:
                 x = stage(x)
-        return x, taps
+        return Reading(x, taps, classes)
 
 
 class Encoder(nn.Module):
@@ -64,7 +75,7 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """One pass through the body, one through each head."""
-        hidden, _ = self.body(2 * images - 1 if self.centred else images, labels)
+        hidden = self.body(2 * images - 1 if self.centred else images, labels).last
         mean = self.mean(hidden).float()
         return mean, None if self.logvar is None else self.logvar(hidden).float()
 
@@ -79,23 +90,27 @@ class Decoder(nn.Module):
 
     def forward(self, latents: Tensor, labels: Tensor | None) -> Tensor:
         """Images are sigmoid(logits); a tanh output a in [-1,1] is sigmoid(2a') in [0,1]."""
-        logits, _ = self.body(latents, labels)
+        logits: Tensor = self.body(latents, labels).last
         return 2 * logits if self.centred else logits
 
 
 class Judgement(NamedTuple):
-    """What the discriminator says: logits (B,) before the sigmoid, and features at every tap."""
+    """What the discriminator says: logits (B,) before the sigmoid, features at every tap, and
+    the logits (B, K) of its auxiliary classifier if it has one.
+    """
 
     logits: Tensor
     features: list[Tensor]
+    classes: Tensor | None = None
 
     def cut(self, sizes: dict[str, int]) -> dict[str, Judgement]:
         """Cut along the batch into the judgements of the kinds of image that lie in it."""
         parts = list(sizes.values())
         taps = [feature.split(parts) for feature in self.features]
+        classes = None if self.classes is None else self.classes.split(parts)
         return {
-            kind: Judgement(logits, [tap[place] for tap in taps])
-            for place, (kind, logits) in enumerate(zip(sizes, self.logits.split(parts)))
+            kind: Judgement(logits, [tap[i] for tap in taps], None if not classes else classes[i])
+            for i, (kind, logits) in enumerate(zip(sizes, self.logits.split(parts)))
         }
 
 
@@ -110,8 +125,7 @@ class Discriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None) -> Judgement:
         """One pass: the features and the logit share it."""
-        logits, taps = self.body(2 * images - 1 if self.centred else images, labels)
-        return Judgement(logits, taps)
+        return Judgement(*self.body(2 * images - 1 if self.centred else images, labels))
 
     @torch.no_grad()
     def refresh(self) -> None:

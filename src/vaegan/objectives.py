@@ -155,10 +155,12 @@ class Objective:
         with torch.set_grad_enabled("decoder" in candidates):
             fake = self.model.decoder(draws.prior, batch.labels).sigmoid()
         real = self._judge(batch.images, batch.labels, draws)
-        game = self._game(real, {"prior": self._judge(fake, batch.labels, draws)})
-        decoder = self.config.adversarial_weight * game["fooling"]
-        values = game | {"decoder_loss": decoder, "discriminator_loss": game["gan"]}
-        return _evaluation([(DISCRIMINATOR, game["gan"]), (GENERATOR, decoder)], values)
+        judged = {"prior": self._judge(fake, batch.labels, draws)}
+        asked = {"real": batch.labels, "prior": batch.labels}
+        discriminator, fooling, values = self._game(real, judged, asked)
+        decoder = self.config.adversarial_weight * fooling
+        values |= {"decoder_loss": decoder, "discriminator_loss": discriminator}
+        return _evaluation([(DISCRIMINATOR, discriminator), (GENERATOR, decoder)], values)
 
     # ── vae-gan ──────────────────────────────────────────────────────────────────────────────
 
@@ -190,9 +192,11 @@ class Objective:
         real = self._judge(batch.images, batch.labels, draws)
         judged = {"reconstruction": self._judge(reconstruction, batch.labels, draws)}
         judged |= self._judge(made, made_labels, draws).cut(made_of)
-        game = self._game(real, judged)
-        shares = [(DISCRIMINATOR, game["gan"])]
-        values = game | {"discriminator_loss": game["gan"]}
+        asked = {"real": batch.labels, "reconstruction": batch.labels}
+        asked |= _cut(made_labels, made_of)
+        discriminator, fooling, values = self._game(real, judged, asked)
+        values["discriminator_loss"] = discriminator
+        shares = [(DISCRIMINATOR, discriminator)]
         if not learning:
             return _evaluation(shares, values)
 
@@ -208,7 +212,7 @@ class Objective:
             cycle = self._cycle(made, made_codes, made_labels)
             values["cycle"] = self._mean(cycle)
             extra = extra + config.cycle_weight * values["cycle"]
-        game_term = weight * game["fooling"]
+        game_term = weight * fooling
         if config.feature_matching_weight:
             fakes = [judged[kind].features for kind in made_of]
             matched = [losses.feature_matching(real.features, fake) for fake in fakes]
@@ -277,8 +281,15 @@ class Objective:
         """|E(G(z, y), y) - z|^2 / 2 per generated image: the code must survive the picture."""
         return 0.5 * (self.model.encode(made, labels).mean - codes).square().sum(1)
 
-    def _game(self, real: Judgement, judged: dict[str, Judgement]) -> dict[str, Tensor]:
-        """`gan`, which D minimises, `fooling`, its counterpart for the decoder, and their costs."""
+    def _game(
+        self, real: Judgement, judged: dict[str, Judgement], asked: dict[str, Tensor | None]
+    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
+        """What D minimises, the decoder's counterpart, and the values of their terms.
+
+        `gan` and `fooling` are the game of real and fake, `label` and `mislabelled` that of the
+        auxiliary classifier: D reads real images by it, the decoder is asked for images that it
+        reads as the label they were `asked` for under.
+        """
         config, kind = self.config, self.config.adversarial_loss
         weights = {
             "reconstruction": config.reconstruction_weight,
@@ -288,14 +299,16 @@ class Objective:
         weights["prior"] += sum(weight for kind, weight in weights.items() if kind not in judged)
         gan = self._mean(losses.adversarial_discriminator(real.logits, True, kind))
         gan, fooling = config.real_weight * gan, torch.zeros_like(gan)
+        label, mislabelled = self._misread(real, asked["real"]), torch.zeros_like(gan)
         for name, fake in judged.items():
             if weights[name]:
                 cost = losses.adversarial_discriminator(fake.logits, False, kind)
                 gan = gan + weights[name] * self._mean(cost)
                 success = losses.adversarial_decoder(fake.logits, kind)
                 fooling = fooling + weights[name] * self._mean(success)
+                mislabelled = mislabelled + weights[name] * self._misread(fake, asked[name])
         real_cost, fake_cost = losses.cross_entropy_costs(real.logits, judged["prior"].logits)
-        return {
+        values = {
             "gan": gan,
             "fooling": fooling,
             "real_cost": real_cost,
@@ -303,6 +316,17 @@ class Objective:
             "real_logit": real.logits.mean(),
             "fake_logit": judged["prior"].logits.mean(),
         }
+        if config.label_weight and real.classes is not None:
+            values |= {"label": label, "mislabelled": mislabelled}
+            gan = gan + config.label_weight * label
+            fooling = fooling + config.label_weight * mislabelled
+        return gan, fooling, values
+
+    def _misread(self, judgement: Judgement, labels: Tensor | None) -> Tensor:
+        """Cost of the auxiliary classifier; 0 where there is none, or nothing to read."""
+        if not self.config.label_weight or judgement.classes is None or labels is None:
+            return judgement.logits.new_zeros(())
+        return self._mean(losses.misread(judgement.classes, labels))
 
     def _mean(self, per_image: Tensor) -> Tensor:
         """Mean over the batch; or the tutorial's sum over the batch divided by the pixel count."""
@@ -334,6 +358,12 @@ def _evaluation(
     values = {name: value.detach().float() for name, value in values.items()}
     costs = Costs(*(float(values.get(name, 0.0)) for name in ("gan", "real_cost", "fake_cost")))
     return Evaluation(shares, values, costs)
+
+
+def _cut(labels: Tensor | None, kinds: dict[str, int]) -> dict[str, Tensor | None]:
+    """The labels of each kind of image that lie one after the other, None for none."""
+    parts = [None] * len(kinds) if labels is None else labels.split(list(kinds.values()))
+    return dict(zip(kinds, parts))
 
 
 def _scaled(x: Tensor, factor: float) -> Tensor:

@@ -66,12 +66,15 @@ def optimisers(model: Model, config: OptimiserConfig) -> dict[NetworkName, Optim
     return made
 
 
-def learning_rate_share(config: OptimiserConfig, progress: float) -> float:
-    """Share of the initial learning rates in force at `progress` (0 to 1) through the budget."""
+def learning_rate_share(config: OptimiserConfig, progress: float, step: int) -> float:
+    """Share of the learning rates in force after `step` steps, at `progress` (0 to 1) through the
+    budget: it rises over the warm-up, and falls over the budget.
+    """
+    risen = min((step + 1) / (config.warmup + 1), 1.0)
     if config.decay == "constant":
-        return 1.0
+        return risen
     fallen = 0.5 * (1 + math.cos(math.pi * min(max(progress, 0.0), 1.0)))
-    return config.final_lr + (1 - config.final_lr) * fallen
+    return risen * (config.final_lr + (1 - config.final_lr) * fallen)
 
 
 def optimiser_tensors(model: Model, made: dict[NetworkName, Optimizer]) -> dict[str, Tensor]:

@@ -172,19 +172,20 @@ DEFAULT = Recipe(
     summary="ours: the best we can measure on a laptop's budget",
     architecture=Architecture(
         encoder=(
-            *("conv 32 k3 s2", ACT, "conv 64 k3 s2", ACT),
+            *("conv 32 k5 s2", ACT, "conv 64 k3 s2", ACT, "conv 128 k3 s2", ACT),
             *("flatten", "label", "dense 128", ACT),
         ),
         decoder=(
-            *("label", "grid 64 /4", "film", ACT, "up 2"),
-            *("conv 64 k3", "film", ACT, "conv 64 k3", "film", ACT),
+            *("label", "grid 64 /4", "groupnorm 8", "film", ACT, "up 2"),
+            *("conv 64 k3", "groupnorm 8", "film", ACT),
+            *("conv 64 k3", "groupnorm 8", "film", ACT),
             "image k3 /2",
         ),
         discriminator=(
             *("conv 32 k5 s2", ACT, "features"),
-            *("conv 64 k3 s2", ACT, "features"),
+            *("avgpool 2", "conv 96 k3", ACT, "features"),
             *("conv 128 k3", ACT, "features"),
-            *("sum", "logit project"),
+            *("sum", "features", "classes", "logit project"),
         ),
         initial="he",
         spectral_norm=True,
@@ -192,22 +193,24 @@ DEFAULT = Recipe(
     objective=ObjectiveConfig(
         similarity_loss="mse",
         similarity_normalised=True,
-        kl_weight=4.0,
+        kl_weight=1.0,
         adversarial_loss="hinge",
         adversarial_weight=20.0,
         real_weight=1.0,
         prior_weight=0.5,
         transfer_weight=0.5,
+        label_weight=1.0,
     ),
     optimiser=OptimiserConfig(
         kind="adam",
-        encoder_lr=1e-3,
-        decoder_lr=1e-3,
-        discriminator_lr=1e-3,
+        encoder_lr=3e-3,
+        decoder_lr=3e-3,
+        discriminator_lr=3e-3,
         betas=(0.5, 0.99),
+        warmup=200,
         decay="cosine",
     ),
-    schedule=ScheduleConfig(kind="together"),
+    schedule=ScheduleConfig(kind="equilibrium"),
 )
 
 # ── Dense networks: parts 1 to 5 of the series ──────────────────────────────────────────────────
@@ -221,8 +224,8 @@ DENSE = Recipe(
         ),
         decoder=("label", "dense 49", ACT, "dense 98", ACT, "dense 147", ACT, "image"),
         discriminator=(
-            *("flatten", "label", "dense 256", ACT, "features"),
-            *("dense 128", ACT, "features", "logit"),
+            *("flatten", "dense 256", ACT, "features"),
+            *("dense 128", ACT, "features", "classes", "logit project"),
         ),
         initial="he",
         spectral_norm=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from vaegan.blueprint import parse
 from vaegan.config import RunConfig, family_of, validated, with_overrides
 from vaegan.errors import ConfigError, DataError
 from vaegan.presets import recipe_named
@@ -70,6 +71,12 @@ def resolve(
     for network in config.model.networks:
         config.model.traced(network)
     objective, optimiser = config.objective, config.optimiser
+    readers = {parse(line).word for line in config.model.architecture.discriminator}
+    if objective.label_weight and conditional and "gan" in system and "classes" not in readers:
+        raise ConfigError(
+            f"objective.label_weight (={objective.label_weight}) needs a `classes` line in the "
+            f"discriminator, and recipe {recipe!r} has none"
+        )
     idle = {
         "objective.noise": objective.noise and family not in {"ae", "vae"},
         "objective.sparsity": objective.sparsity and family != "ae",

@@ -73,7 +73,7 @@ class Trainer:
         `share_done` (0 to 1) of the budget sets the learning rates. Raises TrainingDiverged, with
         the weights untouched by the update that diverged, when a loss or gradient is not finite.
         """
-        rates = learning_rate_share(self.config.optimiser, share_done)
+        rates = learning_rate_share(self.config.optimiser, share_done, self.progress.step)
         for name, optimiser in self.optimisers.items():
             optimiser.param_groups[0]["lr"] = self.config.optimiser.lr(name) * rates
         self.gradient_norms.clear()

@@ -82,9 +82,11 @@ class Plain:
         if network == "discriminator":
             real, _ = self.judge(self.x, self.y)
             judged, _ = self.judge(fake.detach(), self.y)
-            return self.l_gan(real, {"prior": judged})
+            return self.l_gan(real, {"prior": judged}) + self.reading()
         judged, _ = self.judge(fake, self.y)
-        return self.config.adversarial_weight * self.fooling({"prior": judged})
+        fooling = self.fooling({"prior": judged})
+        fooling = fooling + self.misread({"prior": self.unread(fake, self.y)})
+        return self.config.adversarial_weight * fooling
 
     # Larsen et al. 2016, algorithm 1.
     def vae_gan(self, network):
@@ -102,7 +104,7 @@ class Plain:
             real, _ = self.judge(x, y)
             fakes = {"reconstruction": self.judge(rebuilt.detach(), y)[0]}
             fakes |= self.cut(self.judge(made.detach(), labels)[0], kinds)
-            return self.l_gan(real, fakes)
+            return self.l_gan(real, fakes) + self.reading()
 
         reconstruction = self.similarity(rebuilt)
         if config.pixel_weight:
@@ -118,7 +120,10 @@ class Plain:
         judged, features = self.judge(made, labels)
         fakes = {"reconstruction": self.judge(rebuilt, y)[0]} | self.cut(judged, kinds)
         loss = config.similarity_weight * reconstruction + config.cycle_weight * cycle
-        loss = loss + config.adversarial_weight * self.fooling(fakes)
+        unread = self.cut(self.unread(made, labels), kinds)
+        unread["reconstruction"] = self.unread(rebuilt, y)
+        fooling = self.fooling(fakes) + self.misread(unread)
+        loss = loss + config.adversarial_weight * fooling
         if config.feature_matching_weight:
             _, real = self.judge(x, y)
             parts = [self.cut(tap, kinds) for tap in features]
@@ -213,6 +218,21 @@ class Plain:
             "non-saturating": lambda d: -F.logsigmoid(d),  # -log D
         }[self.config.adversarial_loss]
         return sum(self.weight(k) * self.reduce(cost(d)) for k, d in fakes.items())
+
+    # Odena et al. 2017.
+    def reading(self):
+        return self.config.label_weight * self.reduce(self.unread(self.x, self.y))
+
+    def misread(self, unread):
+        costs = [self.weight(kind) * self.reduce(cost) for kind, cost in unread.items()]
+        return self.config.label_weight * sum(costs)
+
+    def unread(self, images, labels):
+        """-log p(label | image) per image; nothing without an auxiliary classifier."""
+        if not self.config.label_weight or labels is None:
+            return torch.zeros(len(images))
+        classes = self.model.discriminator(self.shifted(images), labels).classes
+        return -F.log_softmax(classes, 1)[torch.arange(len(labels)), labels]
 
     def judge(self, images, labels):
         judgement = self.model.discriminator(self.shifted(images), labels)
@@ -364,12 +384,16 @@ SWITCHES = {
     "non-saturating": {"adversarial_loss": "non-saturating"},
     "hinge": {"adversarial_loss": "hinge", "reconstruction_weight": 0.5},
     "kl": {"kl_weight": 7.0, "similarity_weight": 0.1},
+    "labels": {"label_weight": 0.7},
+    "labels, sum per pixel": {"label_weight": 0.7, "reduction": "sum-per-pixel"},
+    "labels of reconstructions": {"label_weight": 2.0, "reconstruction_weight": 0.5},
     "sum per pixel": {"reduction": "sum-per-pixel", "reconstruction_weight": 0.5},
     "augmented": {"augment": 0.3, "reconstruction_weight": 0.5},
     "everything": {
         "augment": 0.2,
         "cycle_weight": 1.0,
         "feature_matching_weight": 1.0,
+        "label_weight": 0.5,
         "pixel_weight": 0.5,
         "reconstruction_weight": 0.5,
         "similarity_weight": 0.3,
@@ -416,6 +440,7 @@ def test_gan_switches(configure, data_of, double, kind):
         batch=5,
         objective__adversarial_loss=kind,
         objective__adversarial_weight=3.0,
+        objective__label_weight=0.5,
         objective__augment=0.2,
     )
     check(config, data_of(config))

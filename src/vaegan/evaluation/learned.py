@@ -169,7 +169,7 @@ def read_depths(
 
     handles = [stage.register_forward_pre_hook(note) for stage in weighted(discriminator)[1:]]
     try:
-        _, taps = discriminator(images, labels)
+        taps = discriminator(images, labels).features
     finally:
         for handle in handles:
             handle.remove()

@@ -50,7 +50,7 @@ class TrainingSettings:
     (shares of the image) are the half-widths of the random changes that each image undergoes.
     """
 
-    width: int = 24
+    width: int = 32
     num_features: int = 64
     batch: int = 0
     steps: int = 0
