@@ -175,9 +175,20 @@ FORBIDDEN_METHODS = {
 }
 
 
-def dangers(tree: ast.Module):
-    """Line and name of everything in a module that can run what a file says."""
+# Others' weights that exist as a pickle alone: torch reads tensors out of it and runs nothing. One
+# module may do so, in these very words.
+SPARED = {
+    "vaegan.metrics.inception": "torch.load(path, map_location='cpu', weights_only=True)",
+}
+
+
+def dangers(tree: ast.Module, spared: str | None = None):
+    """Line and name of everything in a module that can run what a file says, but `spared`."""
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    safe = {part for call in calls if ast.unparse(call) == spared for part in ast.walk(call)}
     for node in ast.walk(tree):
+        if node in safe:
+            continue
         match node:
             case ast.Import(names=names):
                 found = {alias.name.split(".")[0] for alias in names} & FORBIDDEN_MODULES
@@ -195,7 +206,7 @@ def dangers(tree: ast.Module):
 
 
 def test_nothing_reads_code_from_a_file():
-    found = {module: list(dangers(tree)) for module, tree in TREES.items()}
+    found = {module: list(dangers(tree, SPARED.get(module))) for module, tree in TREES.items()}
     assert {module: places for module, places in found.items() if places} == {}
 
 
@@ -205,12 +216,23 @@ def test_nothing_reads_code_from_a_file():
         "import pickle",
         "from pickle import loads",
         "torch.load(path)",
+        "torch.load(path, map_location='cpu', weights_only=False)",
+        "torch.load(path, map_location='cpu', weights_only=safe)",
+        "load = torch.load",
         "np.load(path, allow_pickle=True)",
         "def f():\n    eval(text)",
     ],
 )
 def test_dangers_are_seen(program):
-    assert list(dangers(ast.parse(program)))
+    tree = ast.parse(program)
+    assert list(dangers(tree))
+    assert all(list(dangers(tree, call)) for call in SPARED.values())
+
+
+def test_what_is_spared_is_there_and_nowhere_else():
+    for module, call in SPARED.items():
+        assert list(dangers(ast.parse(call))) and not list(dangers(ast.parse(call), call))
+        assert ast.unparse(TREES[module]).count(call) == 1
 
 
 def test_nothing_is_done_at_import():

@@ -10,9 +10,11 @@ from typing import Any
 
 import pytest
 from PIL import Image
+from torch import nn
 
 from vaegan.metrics import diversity
 from vaegan.metrics.classifier import TrainingSettings
+from vaegan.metrics.inception import Inception
 from vaegan.metrics.judge import Judge
 
 QUICK = TrainingSettings(width=8, num_features=16, steps=60, batch=64)
@@ -104,6 +106,39 @@ def test_several_runs_are_one_table_with_intervals_over_runs(works: Any, copied:
     assert ended.err.count("judge of digits") == 1  # one judge for both
 
 
+def test_inception_has_a_table_of_its_own(
+    works: Any, copied: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    asked = []
+
+    def load(*arguments: Any) -> Inception:
+        asked.append(arguments)
+        return Inception(nn.Sequential(nn.AdaptiveAvgPool2d(4), nn.Flatten()), 64 * "a")
+
+    monkeypatch.setattr(Inception, "load", staticmethod(load))
+    run, title = copied("vae"), "ImageNet Inception features: only for comparison with papers"
+    ended = works("evaluate", run, "--n", 60)
+    assert not asked and "Inception" not in ended.out
+    assert "inception" not in (run / "metrics.json").read_text()
+
+    options = ("--inception", "weights.pth", "--cache", tmp_path, "--device", "cpu")
+    ended = works("evaluate", run, "--n", 60, *options)
+    assert asked == [("weights.pth", tmp_path, "cpu")]
+    tree = json.loads((run / "metrics.json").read_text())
+    assert tree["about"]["inception"] == "inception-2015-12-05 sha256 aaaaaaaa"
+    assert tree["about"]["extractor"] == "judge-digits-labels"
+    before, after = ended.out.split(title)
+    assert "ImageNet Inception features: inception-2015-12-05 sha256 aaaaaaaa" in before
+    assert "FID" not in before and "Fréchet distance (FID)" in after
+    value = tree["inception_prior_kernel_distance"]
+    assert isinstance(value, float) and tree["prior_kernel_distance"] != value
+
+
+def test_the_help_says_what_inception_costs_and_is_good_for(works: Any) -> None:
+    text = " ".join(re.sub(r"[│╭╮╰╯─]", " ", works("evaluate", "--help").out).split())
+    assert "6 billion multiply-adds an image" in text and "Only for comparison with papers" in text
+
+
 def test_refusals(vaegan: Any, copied: Any, tmp_path: Path) -> None:
     assert "name a run to evaluate" in vaegan("evaluate").err
     run = copied("vae")
@@ -111,6 +146,7 @@ def test_refusals(vaegan: Any, copied: Any, tmp_path: Path) -> None:
         ((tmp_path / "nothing",), "does not exist; train first"),
         ((run, run, "--out", "x.json"), "--out takes one run"),
         ((run, "--n", 1), "n"),
+        ((run, "--inception", tmp_path / "nothing.pth"), "or the word download"),
         ((run, "--data", "mnist-of-nobody"), "no data set or folder"),
     ):
         ended = vaegan("evaluate", *arguments)

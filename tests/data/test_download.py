@@ -10,7 +10,7 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from vaegan.data import download as downloading
-from vaegan.data.download import cache_folder, download
+from vaegan.data.download import cache_folder, download, download_file
 from vaegan.data.idx import load_idx_folder, read_idx
 from vaegan.data.published import FASHION_MNIST, MNIST, Archive, Published
 from vaegan.errors import DataError
@@ -173,6 +173,31 @@ def test_progress_is_drawn_on_a_terminal(tiny, source, serve, tmp_path, monkeypa
     total = sum(archive.size for archive in tiny.archives)
     assert "tiny: train-images-idx3-ubyte.gz" in drawn
     assert f"{total / 1000:.1f}/{total / 1000:.1f} kB" in drawn
+
+
+def test_a_single_file_is_fetched_once_and_only_whole(tiny, source, serve, nowhere, tmp_path):
+    archive = tiny.archives[0]
+    folder = tmp_path / "cache"
+
+    def fetch(address, sha256=archive.sha256, into=folder):
+        url = address + archive.file_name
+        return download_file(url, archive.size, sha256, into, "bring it yourself")
+
+    path = fetch(serve(source))
+    assert path == folder / archive.file_name
+    assert path.read_bytes() == (source / path.name).read_bytes()
+    assert fetch(nowhere) == path and len(serve.requests) == 1
+    path.write_bytes(b"cut short")
+    for address, sha256, into, words in (
+        (nowhere, archive.sha256, folder, "cannot download http"),
+        (serve(source), "0" * 64, tmp_path / "other", "wrong sha256"),
+        (serve(source), archive.sha256, path, "cannot save t10k-labels"),
+    ):
+        with pytest.raises(DataError, match=words) as caught:
+            fetch(address, sha256, into)
+        assert str(caught.value).endswith("): bring it yourself") and "\n" not in str(caught.value)
+    assert not list((tmp_path / "other").glob("*"))
+    assert fetch(serve(source)).stat().st_size == archive.size
 
 
 def test_published_facts_are_complete():

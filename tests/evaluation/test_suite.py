@@ -12,8 +12,9 @@ from vaegan.data import Dataset, Split
 from vaegan.errors import DataError
 from vaegan.evaluation import evaluate
 from vaegan.evaluation.bench import Bench
-from vaegan.evaluation.samples import aggregate_latents
 from vaegan.evaluation.transfer import other_labels
+from vaegan.metrics.distances import frechet_distance, kernel_distance
+from vaegan.metrics.inception import Inception
 from vaegan.metrics.judge import Judge
 from vaegan.model import Model
 from vaegan.settings import resolve
@@ -132,6 +133,61 @@ def test_fewer_images_than_features_are_one_line(model_of, letters, judge, quick
     assert sum(line.startswith("by class: no frechet_distance") for line in scores.skipped) == 1
 
 
+@pytest.fixture
+def coarse() -> Inception:
+    """In the place of the Inception network: each image as 4 x 4 in three channels, 48 features."""
+    net = torch.nn.Sequential(torch.nn.AdaptiveAvgPool2d(4), torch.nn.Flatten())
+    return Inception(net, "0123456789abcdef" * 4)
+
+
+def test_inception_is_measured_apart_and_only_when_asked_for(
+    model_of, letters, judge, quick, coarse, monkeypatch
+) -> None:
+    drawn, latents = [], Bench.aggregate_latents
+    monkeypatch.setattr(Bench, "aggregate_latents", lambda b: drawn.append(b) or latents(b))
+    model, told = model_of("cvae-gan"), []
+    with_it, without = (
+        evaluate(
+            model,
+            letters,
+            judge,
+            n=90,
+            classifier=quick,
+            inception=inception,
+            progress=lambda part, share: told.append((part, share)),
+        )
+        for inception in (coarse, None)
+    )
+    added = with_it.values.keys() - without.values.keys()
+    assert added == {
+        f"inception_{images}_{distance}_distance"
+        for images in ("prior", "aggregate", "reconstruction", "floor")
+        for distance in ("frechet", "kernel")
+    }
+    assert all(np.isfinite(with_it.values[name]) for name in added)
+    same = {name: with_it.values[name] for name in without.values}
+    assert same == pytest.approx(without.values, rel=0, abs=0, nan_ok=True)
+    assert with_it.skipped == without.skipped
+    assert with_it.about.pop("inception") == "inception-2015-12-05 sha256 01234567"
+    assert with_it.about == without.about
+    assert [part for part, _ in told].count("inception") == 1
+    assert len(drawn) == 2  # the aggregate posterior, once for each of the two
+
+    bench = Bench(model, letters, judge, 90)
+    real, floor = coarse.features(bench.real.pixels), coarse.features(bench.training.pixels)
+    assert with_it.values["inception_floor_frechet_distance"] == frechet_distance(real, floor)
+    assert with_it.values["inception_floor_kernel_distance"] == kernel_distance(real, floor)
+
+
+def test_inception_says_what_it_cannot_measure_once(model_of, letters, judge, coarse) -> None:
+    scores = evaluate(model_of("gan"), letters, judge, n=30, inception=coarse)
+    found = {name for name in scores.values if name.startswith("inception_")}
+    assert found == {"inception_prior_kernel_distance", "inception_floor_kernel_distance"}
+    lines = [line for line in scores.skipped if line.startswith("inception: ")]
+    assert len(lines) == 2 and "30 images, 48 features" in lines[0]
+    assert lines[1] == "inception: system 'gan' has no encoder"
+
+
 def test_data_that_does_not_fit_is_refused(model_of, letters, judge) -> None:
     nothing = dataclasses.replace(letters, test=letters.validation, fingerprint="")
     with pytest.raises(DataError, match="no test images"):
@@ -164,7 +220,7 @@ def test_every_cell_has_as_many_pairs(count, each) -> None:
 def test_aggregate_latents_have_the_moments_of_each_class(letters, judge, planted) -> None:
     model = planted()
     bench = Bench(model, letters, judge, 300)
-    latents = aggregate_latents(bench).numpy()
+    latents = bench.aggregate_latents().numpy()
     assert latents.shape == (300, 2)
     codes = model.encode(torch.from_numpy(letters.train.pixels).permute(0, 3, 1, 2) / 255.0)
     for label in range(3):

@@ -80,6 +80,8 @@ def described(scores: Sequence[Scores]) -> Iterator[str]:
         f"{about['generated_images']:,} images of each kind against {about['real_images']:,} "
         f"{about['split']} images of {about['data']}; floor: {about['floor']}"
     )
+    if "inception" in about:
+        yield f"ImageNet Inception features: {about['inception']}"
     if len(scores) > 1:
         yield f"mean of {len(scores)} runs ± half the 95 % t interval over runs"
     else:

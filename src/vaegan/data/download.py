@@ -1,4 +1,4 @@
-"""Fetch a published data set once: every file checked by sha256, mirrors tried in turn."""
+"""Fetch published files once: every one checked by sha256, mirrors of a data set tried in turn."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from typing import Any
 from vaegan.data.published import Archive, Published
 from vaegan.errors import DataError
 
-__all__ = ["cache_folder", "download"]
+__all__ = ["cache_folder", "download", "download_file"]
 
 ANSWER_SECONDS = 6.0  # how long all mirrors together may take to answer at first
 CONNECT_SECONDS, STALL_SECONDS = 4.0, 20.0  # and one of them later on
@@ -91,27 +91,13 @@ def _fetch(
     published: Published, archive: Archive, mirrors: list[str], folder: Path, progress: Any
 ) -> None:
     """Download one file from the first mirror that has it whole, and move that mirror in front."""
-    import pooch
     import requests
 
     reasons: dict[str, str] = {}
     for mirror in list(mirrors):
         bar = _Bar(progress, f"{published.name}: {archive.file_name}") if progress else None
-        # A server that unpacks the file on the way would spoil its sha256.
-        downloader = pooch.HTTPDownloader(
-            progressbar=bar or False,
-            chunk_size=_CHUNK,
-            timeout=(CONNECT_SECONDS, STALL_SECONDS),
-            headers={"Accept-Encoding": "identity"},
-        )
         try:
-            pooch.retrieve(
-                mirror + archive.file_name,
-                known_hash=f"sha256:{archive.sha256}",
-                fname=archive.file_name,
-                path=folder,
-                downloader=downloader,
-            )
+            _retrieve(mirror + archive.file_name, archive.sha256, folder, bar)
         except (requests.RequestException, ValueError) as error:  # the mirror's fault
             reasons[mirror] = _reason(error)
             if bar:
@@ -126,6 +112,55 @@ def _fetch(
             mirrors.insert(0, mirror)
             return
     raise _unreachable(published, archive, reasons)
+
+
+def download_file(url: str, size: int, sha256: str, folder: Path, remedy: str) -> Path:
+    """Bring one file into `folder` under the last part of its address, unless it is there whole.
+
+    Args:
+        url: where it is published.
+        size: bytes, for the progress that is drawn on stderr if that is a terminal.
+        sha256: of the file (hex); it appears under its name only after this was found right.
+        folder: need not exist.
+        remedy: what to do where there is no network; it ends the error's line.
+
+    Raises:
+        DataError: the address does not answer, has another file, or the folder cannot be written.
+    """
+    import requests
+    from pooch import file_hash, get_logger
+
+    path = folder / url.rsplit("/", 1)[-1]
+    if path.is_file() and file_hash(str(path)) == sha256:
+        return path
+    get_logger().setLevel("WARNING")
+    with _progress(path.name, size) as progress:
+        try:
+            _retrieve(url, sha256, folder, _Bar(progress, path.name) if progress else None)
+        except (requests.RequestException, ValueError) as error:
+            raise DataError(f"cannot download {url} ({_reason(error)}): {remedy}") from None
+        except OSError as error:
+            raise DataError(
+                f"cannot save {path.name} in {str(folder)!r} ({type(error).__name__}): {remedy}"
+            ) from None
+    return path
+
+
+def _retrieve(url: str, sha256: str, folder: Path, bar: _Bar | None) -> None:
+    """Download one file; RequestException or ValueError by the server's fault, OSError by ours."""
+    import pooch
+
+    # A server that unpacks the file on the way would spoil its sha256.
+    downloader = pooch.HTTPDownloader(
+        progressbar=bar or False,
+        chunk_size=_CHUNK,
+        timeout=(CONNECT_SECONDS, STALL_SECONDS),
+        headers={"Accept-Encoding": "identity"},
+    )
+    name = url.rsplit("/", 1)[-1]
+    pooch.retrieve(
+        url, known_hash=f"sha256:{sha256}", fname=name, path=folder, downloader=downloader
+    )
 
 
 def _reason(error: Exception) -> str:

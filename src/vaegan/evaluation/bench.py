@@ -20,6 +20,7 @@ from vaegan.images import to_images, to_pixels
 from vaegan.metrics.classifier import TrainingSettings
 from vaegan.metrics.distances import Reference
 from vaegan.metrics.judge import Judge
+from vaegan.metrics.latents import AggregatePosterior
 from vaegan.metrics.morphometrics import Morphometrics, measure
 from vaegan.model import Model
 from vaegan.posterior import Posterior
@@ -192,6 +193,30 @@ class Bench:
             raise Unsupported(f"system {config.system!r} has no prior")
         latents = self.normal("prior", self.count)
         return self.decode(latents, self.real.labels if self.conditional else None)
+
+    @cached_property
+    def aggregate_samples(self) -> np.ndarray:
+        """As many draws from the aggregate posterior, under the labels of the real images."""
+        return self.decode(self.aggregate_latents(), self.real.labels)
+
+    def aggregate_latents(self) -> Tensor:
+        """Draws (N, latent_dim) from the Gaussian of each real image's class; of all without
+        labels.
+        """
+        split, labels = self.fitting, self.real.labels
+        posterior = self.encode(split.pixels, split.labels)
+        means = posterior.mean.numpy()
+        point = np.full_like(means, -80.0)  # log of a variance too small to see
+        logvars = point if posterior.logvar is None else posterior.logvar.numpy()
+        fitted = AggregatePosterior(means, logvars, split.labels)
+        seed = int(self.random("aggregate").integers(1 << 32))
+        if labels is None:
+            return torch.from_numpy(fitted.sample(self.count, seed=seed))
+        latents = np.empty((self.count, means.shape[1]), np.float32)
+        for label in np.unique(labels).tolist():
+            rows = labels == label
+            latents[rows] = fitted.sample(int(rows.sum()), label, seed + label)
+        return torch.from_numpy(latents)
 
     # ── randomness ───────────────────────────────────────────────────────────────────────────
 

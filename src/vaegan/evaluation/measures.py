@@ -127,6 +127,19 @@ GROUPS = (
             Measure("blur_strict", "  where pixels are wrong", HIGHER),
         ),
     ),
+    Group(
+        "ImageNet Inception features: only for comparison with papers",
+        {
+            "inception_prior": "prior samples",
+            "inception_aggregate": "aggregate",
+            "inception_reconstruction": "reconstr.",
+            "inception_floor": "real (floor)",
+        },
+        (
+            Measure("frechet_distance", "Fréchet distance (FID)", LOWER, 2),
+            Measure("kernel_distance", "kernel distance (KID)", LOWER, 4),
+        ),
+    ),
 )
 
 COMPARED = (

@@ -8,8 +8,6 @@ Both kinds are as many as the real images, and have their labels.
 from __future__ import annotations
 
 import numpy as np
-import torch
-from torch import Tensor
 
 from vaegan.errors import VaeganError
 from vaegan.evaluation.bench import Bench
@@ -17,7 +15,6 @@ from vaegan.evaluation.scores import Scores
 from vaegan.metrics import diversity
 from vaegan.metrics.distances import compare_features, compare_features_by_class
 from vaegan.metrics.fidelity import sharpness
-from vaegan.metrics.latents import AggregatePosterior
 
 __all__ = ["measure_floor", "measure_samples", "score_images"]
 
@@ -40,30 +37,12 @@ def measure_samples(bench: Bench, scores: Scores) -> None:
         scores.skip(f"prior samples: {error}")
     try:
         labels = bench.real.labels
-        pixels = bench.decode(aggregate_latents(bench), labels)
+        pixels = bench.aggregate_samples
         score_images(bench, scores, "aggregate", pixels, labels)
         if not bench.conditional or bench.model.config.family == "ae":
             classify(bench, scores, "aggregate", pixels, labels)
     except VaeganError as error:
         scores.skip(f"aggregate posterior samples: {error}")
-
-
-def aggregate_latents(bench: Bench) -> Tensor:
-    """Draws (N, latent_dim) from the Gaussian of each real image's class; of all without labels."""
-    split, labels = bench.fitting, bench.real.labels
-    posterior = bench.encode(split.pixels, split.labels)
-    means = posterior.mean.numpy()
-    point = np.full_like(means, -80.0)  # log of a variance too small to see
-    logvars = point if posterior.logvar is None else posterior.logvar.numpy()
-    fitted = AggregatePosterior(means, logvars, split.labels)
-    seed = int(bench.random("aggregate").integers(1 << 32))
-    if labels is None:
-        return torch.from_numpy(fitted.sample(bench.count, seed=seed))
-    latents = np.empty((bench.count, means.shape[1]), np.float32)
-    for label in np.unique(labels).tolist():
-        rows = labels == label
-        latents[rows] = fitted.sample(int(rows.sum()), label, seed + label)
-    return torch.from_numpy(latents)
 
 
 def score_images(

@@ -5,6 +5,7 @@ reconstructions  errors, distances, label kept, sharpness
 transfer         label reached and style kept, with controls
 latents          what the code holds, and what it should not
 metric           whether the discriminator's features rank as people do
+inception        distances as papers have them, only when asked for
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from vaegan.config import ObjectiveConfig
 from vaegan.data import Dataset
 from vaegan.errors import VaeganError
 from vaegan.evaluation.bench import Bench
+from vaegan.evaluation.inception import measure_inception
 from vaegan.evaluation.latents import measure_latents
 from vaegan.evaluation.learned import measure_metric
 from vaegan.evaluation.reconstructions import measure_reconstructions
@@ -26,6 +28,7 @@ from vaegan.evaluation.samples import measure_floor, measure_samples
 from vaegan.evaluation.scores import Scores
 from vaegan.evaluation.transfer import Truth, measure_transfer
 from vaegan.metrics.classifier import TrainingSettings
+from vaegan.metrics.inception import Inception
 from vaegan.metrics.judge import Judge
 from vaegan.model import Model
 from vaegan.presets import DEFAULT
@@ -47,6 +50,7 @@ def evaluate(
     objective: ObjectiveConfig | None = None,
     classifier: TrainingSettings | None = None,
     truth: Truth | None = None,
+    inception: Inception | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Measure everything that the model can be measured for, on up to `n` test images.
@@ -54,7 +58,8 @@ def evaluate(
     The same model, data, judge, n and seed give the same scores; `batch` changes no more than
     rounding. `objective` says how the model's similarity weighs the tapped layers, by default as
     the recipe `default` does; `classifier` how the classifiers of the classification accuracy score
-    are trained; `truth`, where the data has it, gives the images that a transfer ought to produce.
+    are trained; `truth`, where the data has it, gives the images that a transfer ought to produce;
+    `inception`, the network whose features papers measure distances in, adds `inception_...`.
     Raises DataError when the data has no test images, or other classes than the model.
     """
     objective = objective or DEFAULT.objective
@@ -69,6 +74,8 @@ def evaluate(
         "latents": (0.02, lambda: measure_latents(bench, scores)),
         "metric": (0.06, lambda: measure_metric(bench, scores, objective)),
     }
+    if inception is not None:  # on one core of a CPU
+        parts["inception"] = (27.0, lambda: measure_inception(bench, scores, inception))
     total, done = sum(share for share, _ in parts.values()), 0.0
     for name, (share, measure) in parts.items():
         if progress is not None:

@@ -27,6 +27,7 @@ __all__ = [
     "Reference",
     "compare_features",
     "compare_features_by_class",
+    "distances",
     "frechet_distance",
     "kernel_distance",
     "moments",
@@ -204,13 +205,10 @@ def _squared_distances(a: np.ndarray, b: np.ndarray) -> Iterator[tuple[int, np.n
         yield i, np.maximum(squared, 0, out=squared)
 
 
-def compare_features(
-    real: np.ndarray | Reference, generated: np.ndarray, k: int = 5
+def distances(
+    real: np.ndarray | Reference, generated: np.ndarray
 ) -> tuple[dict[str, float], list[str]]:
-    """All six measures that can be computed, by name, and one line for each that cannot.
-
-    Names: frechet_distance, kernel_distance, precision, recall, density, coverage.
-    """
+    """frechet_distance and kernel_distance by name, and one line for each that cannot be had."""
     reference = _reference(real)
     values: dict[str, float] = {}
     problems: list[str] = []
@@ -219,6 +217,18 @@ def compare_features(
             values[measure.__name__] = measure(reference, generated)
         except VaeganError as error:
             problems.append(f"no {measure.__name__}: {error}")
+    return values, problems
+
+
+def compare_features(
+    real: np.ndarray | Reference, generated: np.ndarray, k: int = 5
+) -> tuple[dict[str, float], list[str]]:
+    """All six measures that can be computed, by name, and one line for each that cannot.
+
+    Names: frechet_distance, kernel_distance, precision, recall, density, coverage.
+    """
+    reference = _reference(real)
+    values, problems = distances(reference, generated)
     try:
         near = neighbourhoods(reference, generated, k)
         values |= {
