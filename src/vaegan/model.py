@@ -12,6 +12,7 @@ from vaegan.config import FORMAT_VERSION, ModelConfig, NetworkName, read_config,
 from vaegan.errors import DataError, RunError, Unsupported
 from vaegan.networks import Decoder, Discriminator, Encoder
 from vaegan.posterior import Posterior
+from vaegan.pretrained import shipped
 from vaegan.randomness import latents_of_seeds, seeded
 
 __all__ = ["Model"]
@@ -64,11 +65,12 @@ class Model(nn.Module):
     def from_pretrained(cls, directory: str | Path, device: str | torch.device = "cpu") -> Model:
         """Load config.json and model.safetensors from a directory, a run's for example.
 
+        `mnist`, where no run of that name lies here, is the model that comes with the package.
         Raises RunError when a file is missing or its tensors are not those the config implies.
         """
         from vaegan.files import read_tensors
 
-        directory = Path(directory)
+        directory = shipped(directory) or Path(directory)
         path = directory / "config.json"
         if not path.is_file():
             raise RunError(f"{directory} holds no model: config.json is missing")

@@ -25,6 +25,7 @@ from typing import Any
 from vaegan.config import RunConfig, read_config, validated
 from vaegan.errors import RunError
 from vaegan.files import replacing, write_json
+from vaegan.pretrained import shipped
 
 __all__ = ["RunDirectory"]
 
@@ -32,23 +33,32 @@ __all__ = ["RunDirectory"]
 class RunDirectory:
     """Paths and small files of one run. Opening it reads; `start` and training write."""
 
-    def __init__(self, path: Path):
+    def __init__(self, path: Path, written: Path | None = None):
+        """`written` is where what is made FROM the run goes: into it, when left out."""
         self.path = path
+        written = written or path
         self.config_path = path / "config.json"
         self.weights = path / "model.safetensors"
         self.checkpoints = path / "checkpoints"
         self.stats = path / "stats.jsonl"
-        self.figures = path / "figures"
-        self.films = path / "films"
+        self.figures = written / "figures"
+        self.films = written / "films"
         self.film_weights = path / "films" / "weights"
         self.events = path / "tensorboard"
-        self.report = path / "report.html"
-        self.metrics = path / "metrics.json"
+        self.report = written / "report.html"
+        self.metrics = written / "metrics.json"
         self.alarms = path / "alarms.jsonl"
 
     @classmethod
     def open(cls, path: str | Path) -> RunDirectory:
-        """A directory that `vaegan train` made; RunError says what is missing."""
+        """A directory that `vaegan train` made; RunError says what is missing.
+
+        A model that comes with the package is a run too; what is made from it goes to a folder of
+        its name here.
+        """
+        ours = shipped(path)
+        if ours is not None:
+            return cls(ours, written=Path(path))
         run = cls(Path(path))
         if not run.path.is_dir():
             raise RunError(f"{path} does not exist; train first: vaegan train --outdir {path}")

@@ -13,7 +13,12 @@ from vaegan.errors import ConfigError, DataError, Unsupported
 if TYPE_CHECKING:
     from PIL import Image
 
-Run = Annotated[Path, Parameter(help="The run directory that `vaegan train` wrote.")]
+Run = Annotated[
+    Path,
+    Parameter(
+        help="The run directory that `vaegan train` wrote; or `mnist`, which comes with the package."
+    ),
+]
 Out = Annotated[Path | None, Parameter(help="Where to write; RUN/figures/... when left out.")]
 Data = Annotated[str | None, Parameter(help="Another data set, or the run's own at a new place.")]
 Count = Annotated[int, Parameter(help="How many.", validator=validators.Number(gte=1, lte=1000))]
