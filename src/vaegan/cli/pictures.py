@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 Run = Annotated[
     Path,
     Parameter(
-        help="The run directory that `vaegan train` wrote; or `mnist`, which comes with the package."
+        help="The run directory that `vaegan train` wrote, or `mnist`, which is at hand."
     ),
 ]
 Out = Annotated[Path | None, Parameter(help="Where to write; RUN/figures/... when left out.")]
