@@ -21,16 +21,15 @@ from torch import Tensor
 from vaegan import alarms
 from vaegan.alarms import Alarm
 from vaegan.images import to_pixels
-from vaegan.metrics.judge import Judge, judge_folder
 from vaegan.randomness import generator
 
 if TYPE_CHECKING:
-    from vaegan.data import Dataset
+    from vaegan.metrics.judge import Judge
     from vaegan.model import Model
     from vaegan.rundir import RunDirectory
     from vaegan.trainer import Trainer
 
-__all__ = ["Watch", "cached_judge"]
+__all__ = ["Watch"]
 
 SHARE = 0.025  # of the training time: below the promised 3 %, for looks that take longer than usual
 FIRST_STEP, PATIENCE, HEALING = 100, 2, 0.97
@@ -209,21 +208,4 @@ def _name(line: str) -> str | None:
     try:
         return str(json.loads(line)["name"])
     except (ValueError, KeyError, TypeError):
-        return None
-
-
-def cached_judge(dataset: Dataset) -> Judge | None:
-    """The data set's judge when it is in the cache; it is not worth training one for alarms."""
-    if not any(judge_folder().glob(f"{dataset.name}-*.json")):
-        return None
-
-    class NotCached(Exception):
-        pass
-
-    def refuse(step: int, steps: int) -> None:
-        raise NotCached
-
-    try:
-        return Judge.trained_on(dataset, progress=refuse)
-    except NotCached:
         return None

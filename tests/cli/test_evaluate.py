@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
+import signal
+import time
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +15,13 @@ import pytest
 from PIL import Image
 from torch import nn
 
+from vaegan import __version__
 from vaegan.metrics import diversity
 from vaegan.metrics.classifier import TrainingSettings
 from vaegan.metrics.inception import Inception
 from vaegan.metrics.judge import Judge
 
+TINY = ("--data", "digits", "--recipe", "dense", "--steps", 3, "--batch", 8)
 QUICK = TrainingSettings(width=8, num_features=16, steps=60, batch=64)
 
 
@@ -50,6 +55,8 @@ def test_a_run_is_measured_into_a_file_a_table_and_a_figure(works: Any, copied: 
     assert about["extractor"] == "judge-digits-labels" and about["real_images"] == 100
     assert 0.3 < about["extractor_accuracy"] <= 1 and about["split"] == "test"
     assert (about["recipe"], about["run_seed"], about["trained"]["step"]) == ("dense", 0, 3)
+    assert about["seeds"] == [0] and "by_seed" not in tree
+    assert about["vaegan_version"] == __version__ and len(about["extractor_digest"]) == 64
     for name in (
         "prior_frechet_distance",
         "floor_frechet_distance",
@@ -80,10 +87,10 @@ def test_the_same_seed_writes_the_same_numbers_elsewhere(
     run = copied("cvae")
     trees = []
     for name in ("a.json", "b.json"):
-        works("evaluate", run, "--n", 50, "--seed", 3, "--out", tmp_path / "deep" / name)
+        works("evaluate", run, "--n", 50, "--seeds", 3, "--out", tmp_path / "deep" / name)
         trees.append(json.loads((tmp_path / "deep" / name).read_text()))
         trees[-1].pop("seconds")
-    assert trees[0] == trees[1] and trees[0]["about"]["seed"] == 3
+    assert trees[0] == trees[1] and trees[0]["about"]["seeds"] == [3]
     assert not (run / "metrics.json").exists()
     assert not (run / "figures" / "learned-metric.png").exists()  # a CVAE has no discriminator
 
@@ -95,14 +102,26 @@ def test_what_a_gan_lacks_is_named_and_the_rest_is_there(works: Any, copied: Any
     assert "Fréchet distance" in ended.out and "Transfer:" not in ended.out
 
 
-def test_several_runs_are_one_table_with_intervals_over_runs(works: Any, copied: Any) -> None:
-    runs = [copied("vae", name) for name in ("one", "two")]
+def numbers(out: str, start: str) -> list[float]:
+    """Value and half its interval in the last cell of the row that begins so."""
+    (row,) = (line for line in out.splitlines() if line.strip().startswith(start))
+    value, sign, half = row.split()[-3:]
+    assert sign == "±"
+    return [float(value), float(half)]
+
+
+def test_several_runs_are_one_table_with_intervals_over_runs(
+    works: Any, copied: Any, tmp_path: Path
+) -> None:
+    runs = [copied("vae"), tmp_path / "two"]
+    works("train", *TINY, "--system", "vae", "--seed", 1, "--outdir", runs[1])
     ended = works("evaluate", *runs, "--n", 50)
     assert "mean of 2 runs ± half the 95 % t interval over runs" in ended.out
-    one, two = (json.loads((run / "metrics.json").read_text()) for run in runs)
-    assert one["latents_kl"] == two["latents_kl"]
-    (kl,) = (line for line in ended.out.splitlines() if line.strip().startswith("KL, nats"))
-    assert kl.split()[-3:] == [f"{one['latents_kl']:.2f}".lstrip("0"), "±", ".00"]
+    one, two = (json.loads((run / "metrics.json").read_text())["latents_kl"] for run in runs)
+    assert one != two
+    # Student's t with one degree of freedom: 12.706 standard errors.
+    expected = [(one + two) / 2, 12.706 * abs(one - two) / 2]
+    assert numbers(ended.out, "KL, nats") == pytest.approx(expected, abs=0.006)
     assert ended.err.count("judge of digits") == 1  # one judge for both
 
 
@@ -139,12 +158,80 @@ def test_the_help_says_what_inception_costs_and_is_good_for(works: Any) -> None:
     assert "6 billion multiply-adds an image" in text and "Only for comparison with papers" in text
 
 
+def test_runs_of_different_settings_are_tables_of_their_own(
+    works: Any, copied: Any, tmp_path: Path
+) -> None:
+    other = tmp_path / "other"
+    works("train", *TINY, "--system", "vae", "--set", "objective.kl_weight=2", "--outdir", other)
+    ended = works("evaluate", copied("vae"), copied("gan"), other, "--n", 50)
+    found = re.findall(r"^(?:vae|gan) 8.*$", ended.out, re.M)
+    assert found == ["vae 8 kl_weight 1", "gan 8", "vae 8 kl_weight 2"]
+    assert ended.out.count("1 run ± half the 95 % bootstrap interval over images") == 3
+    assert "mean of" not in ended.out.replace("mean of classes", "")
+
+
+def test_several_seeds_of_draws_are_one_file_of_means(works: Any, copied: Any) -> None:
+    run = copied("vae")
+    ended = works("evaluate", run, "--n", 60, "--seeds", "0,2,5")
+    tree = json.loads((run / "metrics.json").read_text(), parse_constant=pytest.fail)
+    assert tree["about"]["seeds"] == [0, 2, 5] and list(tree["by_seed"]) == ["0", "2", "5"]
+    name = "prior_mean_gradient_ratio"
+    each = [tree["by_seed"][seed][name] for seed in tree["by_seed"]]
+    assert tree[name] == pytest.approx(sum(each) / 3) and len(set(each)) == 3
+    low, high = tree["intervals"][name]
+    # Student's t with two degrees of freedom: 4.303 standard errors.
+    deviation = (sum((one - tree[name]) ** 2 for one in each) / 2) ** 0.5
+    assert (high - low) / 2 == pytest.approx(4.303 * deviation / 3**0.5, rel=1e-3)
+    assert "mean of 3 draws of 1 run ± half the 95 % t interval over draws" in ended.out
+    # Each is what one seed alone gives.
+    works("evaluate", run, "--n", 60, "--seeds", "2", "--out", run / "alone.json")
+    alone = json.loads((run / "alone.json").read_text())
+    own = tree["by_seed"]["2"]
+    assert {key: alone[key] for key in own} == own
+
+
+def test_ctrl_c_while_measuring_is_one_line(
+    vaegan: Any, copied: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(10)
+
+    monkeypatch.setattr("vaegan.evaluation.suite.measure_samples", interrupted)
+    run = copied("vae")
+    # A shell's background job starts with SIGINT ignored, and tests may run in one.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        ended = vaegan("evaluate", run, "--n", 50)
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended.code == 130 and ended.out == ""
+    last = ended.err.splitlines()[-1]
+    assert last == "stopped; nothing is lost: the same command measures again"
+    assert not (run / "metrics.json").exists()
+
+
+def test_help_says_what_the_seeds_are_for(works: Any) -> None:
+    for verb, words in (
+        ("evaluate", "every run is measured with each"),
+        ("compare", "Which draws to measure with."),
+    ):
+        text = re.sub(r"[\s│]+", " ", works(verb, "--help").out)
+        assert words in text and "Which random choice." not in text
+
+
 def test_refusals(vaegan: Any, copied: Any, tmp_path: Path) -> None:
     assert "name a run to evaluate" in vaegan("evaluate").err
     run = copied("vae")
     for arguments, words in (
         ((tmp_path / "nothing",), "does not exist; train first"),
         ((run, run, "--out", "x.json"), "--out takes one run"),
+        ((run, run), f"{run} and {run} are one run twice (same settings, seed 0): leave one out"),
+        ((run, copied("vae", "copy")), "are one run twice"),
+        ((run, "--seeds", "1,x"), "--seeds 1,x: expected whole numbers, 0 or more, between"),
+        ((run, "--seeds", "-1"), "--seeds -1: expected whole numbers"),
+        ((run, "--seeds", "1,1"), "--seeds 1,1: name each once"),
+        ((run, "--seeds", ""), "--seeds : name each once"),
         ((run, "--n", 1), "n"),
         ((run, "--inception", tmp_path / "nothing.pth"), "or the word download"),
         ((run, "--data", "mnist-of-nobody"), "no data set or folder"),

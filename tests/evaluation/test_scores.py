@@ -10,7 +10,7 @@ import pytest
 
 from vaegan.errors import RunError
 from vaegan.evaluation.measures import GROUPS, cell, filled, number
-from vaegan.evaluation.scores import Scores
+from vaegan.evaluation.scores import Scores, averaged
 from vaegan.metrics.bootstrap import Interval
 
 
@@ -44,6 +44,79 @@ def test_scores_come_back_as_they_were(tmp_path) -> None:
     assert back.values == pytest.approx(scores.values, nan_ok=True)
     assert back.intervals == scores.intervals and back.tables == scores.tables
     assert back.as_json() == scores.as_json()
+
+
+def draws() -> list[Scores]:
+    """Two seeds: a value that depends on the draws, one that does not, one that only one has."""
+    found = []
+    for seed, fid in ((3, 1.0), (5, 2.0)):
+        scores = Scores(about={"seeds": [seed], "real_images": 9})
+        scores.add("prior", {"frechet_distance": fid, "recall": math.nan if seed == 3 else 0.5})
+        scores.values["reconstruction_mse"] = 0.25
+        scores.intervals["reconstruction_mse"] = (0.2, 0.3)
+        scores.table("prior_confusion", np.array([[fid, np.nan], [np.nan if seed == 3 else 4, 2]]))
+        scores.skip("of both")
+        scores.skip(f"of {seed}")
+        scores.seconds["samples"] = 1.0
+        found.append(scores)
+    return found
+
+
+def test_several_seeds_are_their_means_with_intervals_over_draws() -> None:
+    mean = averaged(draws())
+    assert mean.about["seeds"] == [3, 5]
+    assert mean.values == {
+        "prior_frechet_distance": 1.5,
+        "prior_recall": 0.5,
+        "reconstruction_mse": 0.25,
+    }
+    low, high = mean.intervals["prior_frechet_distance"]
+    # Student's t with one degree of freedom: 12.706 standard errors, here 12.706 / 2.
+    assert (high + low) / 2 == pytest.approx(1.5) and high - low == pytest.approx(12.706, rel=1e-4)
+    # Draws say nothing of a value that they do not change: no interval, not one of width 0.
+    assert "reconstruction_mse" not in mean.intervals
+    assert mean.tables["prior_confusion"] == [[1.5, None], [4.0, 2.0]]
+    assert mean.skipped == ["of both", "of 3", "of 5"] and mean.seconds == {"samples": 2.0}
+    (one,) = draws()[:1]
+    assert averaged([one]) is one
+
+
+def test_a_file_of_several_seeds_gives_back_each(tmp_path) -> None:
+    mean, path = averaged(draws()), tmp_path / "metrics.json"
+    mean.write(path)
+    tree = json.loads(path.read_text(), parse_constant=pytest.fail)
+    assert tree["prior_frechet_distance"] == 1.5
+    assert tree["by_seed"]["5"]["prior_frechet_distance"] == 2.0
+    assert tree["by_seed"]["5"]["intervals"] == {"reconstruction_mse": [0.2, 0.3]}
+    back = Scores.read(path)
+    assert back.as_json() == mean.as_json()
+    for one in draws():
+        (seed,) = one.about["seeds"]
+        again = back.of_seed(seed)
+        assert again.about["seeds"] == [seed] and again.by_seed == {}
+        assert again.values == pytest.approx(one.values, nan_ok=True)
+        assert again.intervals == one.intervals
+        assert again.of_seed(seed) is again
+    assert back.of_seed(4) is None
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"prior_recall": "much"},
+        {"prior_recall": [1]},
+        {"intervals": {"prior_recall": 1}},
+        {"intervals": {"prior_recall": [1, 2, 3]}},
+        {"by_seed": [1]},
+        {"by_seed": {"0": {"prior_recall": 1}}},
+        {"by_seed": {"zero": {"intervals": {}}}},
+    ],
+)
+def test_values_that_are_no_numbers_are_one_line(tmp_path, damage) -> None:
+    path = tmp_path / "metrics.json"
+    path.write_text(json.dumps(example().as_json() | damage))
+    with pytest.raises(RunError, match="evaluate the run again"):
+        Scores.read(path)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"format_version": 2}', "[" * 100_000])

@@ -82,6 +82,9 @@ def test_what_a_system_lacks_is_said_and_the_rest_is_measured(
     assert told[0] == ("floor", 0.0) and told[-1] == ("done", 1.0)
     assert scores.about["real_images"] == scores.about["generated_images"] == 90
     assert scores.about["split"] == "test" and scores.about["extractor"] == "judge-letters-labels"
+    assert scores.about["extractor_digest"] == judge.about["sha256"]
+    assert scores.about["extractor_version"] == judge.about["version"]
+    assert scores.about["seeds"] == [0]
 
 
 def test_the_batch_size_changes_nothing_but_rounding(model_of, letters, judge, quick) -> None:

@@ -1,3 +1,4 @@
+import hashlib
 import json
 from pathlib import Path
 
@@ -86,14 +87,26 @@ def test_is_kept_and_found_again(judge: Judge, data: Dataset, cache: Path) -> No
 
     again = Judge.trained_on(data, cache, never, SMALL)
     assert np.array_equal(again.features(data.test.pixels), judge.features(data.test.pixels))
-    assert again.accuracy == judge.accuracy and again.about == {
-        **judge.about,
-        "sha256": again.about["sha256"],
-    }
+    assert again.accuracy == judge.accuracy and again.about == judge.about
+    weights = next((cache / "judges").glob("*.safetensors")).read_bytes()
+    assert judge.about["sha256"] == hashlib.sha256(weights).hexdigest()
     assert {path.suffix for path in (cache / "judges").iterdir()} == {".safetensors", ".json"}
     about = json.loads(next((cache / "judges").glob("*.json")).read_text())
     assert about["fingerprint"] == data.fingerprint
     assert about["threads"] == torch.get_num_threads()
+
+
+def test_what_is_in_the_cache_can_be_had_without_training(
+    judge: Judge, data: Dataset, cache: Path, tmp_path: Path
+) -> None:
+    found = Judge.cached(data, cache, SMALL)
+    assert found is not None and found.about == judge.about
+    assert (found.accuracy, found.task) == (judge.accuracy, judge.task)
+    assert np.array_equal(found.predict(data.test.pixels), judge.predict(data.test.pixels))
+    assert Judge.cached(data, tmp_path, SMALL) is None
+    assert Judge.cached(data, cache) is None  # of these settings
+    assert Judge.cached(toy(tests=30), cache, SMALL) is None
+    assert not list(tmp_path.iterdir())
 
 
 def test_other_data_or_settings_are_another_judge(data: Dataset, tmp_path: Path) -> None:
@@ -137,7 +150,8 @@ def test_the_cache_folder_can_be_named(
     blocked = tmp_path / "file"
     blocked.write_text("")
     with pytest.warns(UserWarning, match="the judge is not kept for the next time"):
-        Judge.trained_on(data, blocked, settings=TrainingSettings(steps=1, width=8))
+        judge = Judge.trained_on(data, blocked, settings=TrainingSettings(steps=1, width=8))
+    assert len(judge.about["sha256"]) == 64  # known even so
 
 
 def test_training_is_deterministic_and_leaves_the_global_generator_alone(data: Dataset) -> None:

@@ -51,6 +51,7 @@ def app(asked: str | None = None) -> App:
             "`vaegan figures runs/first`."
         ),
         help_format="markdown",
+        suppress_keyboard_interrupt=False,
     )
     for place, (title, verbs) in enumerate(VERBS.items()):
         group = Group(title, sort_key=place)

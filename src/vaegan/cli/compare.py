@@ -7,13 +7,13 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from vaegan.cli.evaluate import Images, Judges, measured
-from vaegan.cli.loading import Opened, open_run
-from vaegan.cli.pictures import Seed
+from vaegan.cli.evaluate import Images, listed
+from vaegan.cli.loading import open_run
+from vaegan.cli.measuring import Judges, measured_once
 from vaegan.cli.train import Positive, overrides
 from vaegan.errors import ConfigError, RunError, TrainingDiverged
 
@@ -30,17 +30,17 @@ LADDER = "vae,cvae,gan,cgan,vae-gan,cvae-gan"
 def compare(
     *runs: Path,
     data: str | None = None,
-    systems: str = LADDER,
-    latent_dims: str = "8",
+    systems: str | None = None,
+    latent_dims: str | None = None,
     minutes: Annotated[float, Parameter(validator=validators.Number(gt=0, lte=1e6))] | None = None,
     steps: Positive | None = None,
-    recipe: str = "default",
-    seeds: str = "0",
+    recipe: str | None = None,
+    seeds: str | None = None,
     outdir: Path | None = None,
     n: Images = 10_000,
-    seed: Seed = 0,
+    seed: Annotated[int, Parameter(validator=validators.Number(gte=0))] = 0,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
-    precision: Literal["auto", "fp32", "bf16"] = "auto",
+    precision: Literal["auto", "fp32", "bf16"] | None = None,
     threads: Positive | None = None,
     cache: Path | None = None,
     settings: Annotated[list[str] | None, Parameter(name="--set", negative="")] = None,
@@ -48,7 +48,8 @@ def compare(
     """Train systems on one budget with the same networks, measure them, and show them together.
 
     The same command again goes on where it stopped and skips what is finished. Given finished
-    runs, it trains nothing. Writes compare.json, table.md and compare.png, and prints the table.
+    runs, it trains nothing; those that differ in nothing but their seed share a column of means.
+    Writes compare.json, table.md and compare.png, and prints the table.
 
     Parameters
     ----------
@@ -58,17 +59,18 @@ def compare(
         `digits` (embedded, when left out), `mnist`, `fashion-mnist`, or a folder with the four IDX
         files. With finished runs: another data set, or their own at a new place.
     systems
-        Rungs of the ladder, between commas.
+        Rungs of the ladder, between commas; vae,cvae,gan,cgan,vae-gan,cvae-gan when left out.
     latent_dims
-        Sizes of the code, between commas; every system is trained with each.
+        Sizes of the code, between commas, 8 when left out; every system is trained with each.
     minutes
         Training time of each run; 5 when neither this nor --steps is given.
     steps
         Steps of each run, in place of --minutes.
     recipe
-        Networks, losses, optimisers and schedule, as for `train`.
+        Networks, losses, optimisers and schedule, as for `train`; `default` when left out.
     seeds
-        Seeds, between commas; several give means and intervals over the runs.
+        Training seeds, between commas, 0 when left out; several give means and intervals over the
+        runs.
     outdir
         Where runs and results go; runs/compare when left out.
     n
@@ -76,9 +78,9 @@ def compare(
     seed
         Which draws to measure with.
     device
-        Where to train; `auto` takes the first of cuda, mps and cpu that is there.
+        Where to train and measure; `auto` takes the first of cuda, mps and cpu that is there.
     precision
-        As for `train`.
+        As for `train`; `auto` when left out.
     threads
         CPU threads.
     cache
@@ -86,9 +88,24 @@ def compare(
     settings
         Any other setting for every run, such as `--set objective.kl_weight=2`.
     """
+    from vaegan.evaluation.grouping import headings
+    from vaegan.rundir import RunDirectory
     from vaegan.settings import Budget
     from vaegan.training import device_named
 
+    given = {
+        "--systems": systems,
+        "--latent-dims": latent_dims,
+        "--minutes": minutes,
+        "--steps": steps,
+        "--recipe": recipe,
+        "--seeds": seeds,
+        "--precision": precision,
+        "--set": settings,
+    }
+    training = [flag for flag, value in given.items() if value is not None]
+    if runs and training:
+        raise ConfigError(f"{', '.join(training)}: how to train, but these runs are finished")
     if threads:
         import torch
 
@@ -96,39 +113,51 @@ def compare(
     outdir = outdir or Path("runs") / "compare"
     judges = Judges(cache)
     if runs:
+        if (outdir / "budget.json").exists():
+            raise RunError(
+                f"{outdir} holds a trained ladder, whose results would be replaced: choose "
+                "another --outdir"
+            )
+        headings(runs, [RunDirectory.open(path).config() for path in runs])  # none comes twice
         budget, plans = None, [Plan(path) for path in runs]
     else:
         if minutes is not None and steps is not None:
             raise ConfigError("give only one of --steps and --minutes")
         budget = Budget(steps, None, None if steps else minutes or 5.0)
+        recipe = recipe or "default"
         dataset, source = loaded(data or "digits", recipe)
-        names, sizes = listed("systems", systems, str), listed("latent-dims", latent_dims, int)
-        numbers = listed("seeds", seeds, int)
+        names = listed("systems", LADDER if systems is None else systems, str)
+        sizes = listed("latent-dims", "8" if latent_dims is None else latent_dims, int)
+        numbers = listed("seeds", "0" if seeds is None else seeds, int)
         plans = planned(
             dataset,
             outdir,
             [(name, size, one) for name in names for size in sizes for one in numbers],
             recipe=recipe,
-            precision=precision,
+            precision=precision or "auto",
             device=device,
             source=source,
             settings=overrides(settings or []),
         )
         claim(outdir, {"minutes": budget.minutes, "steps": budget.steps})
     found = []
-    for place, plan in enumerate(plans, 1):
-        print(f"[{place}/{len(plans)}] {plan.path}", file=sys.stderr)
-        if budget is not None and plan.config is not None:
-            try:
-                stopped = train_one(plan.path, plan.config, dataset, budget, device)
-            except TrainingDiverged as error:  # the others are still worth comparing
-                print(f"left out: {plan.path}: {error}", file=sys.stderr)
-                continue
-            if stopped:
-                print("stopped and saved; the same command goes on from here", file=sys.stderr)
-                return 128 + stopped
-        opened = open_run(plan.path, data if runs else None, device_named(device))
-        found.append(measured_once(opened, judges, n, seed))
+    try:
+        for place, plan in enumerate(plans, 1):
+            print(f"[{place}/{len(plans)}] {plan.path}", file=sys.stderr)
+            if budget is not None and plan.config is not None:
+                try:
+                    stopped = train_one(plan.path, plan.config, dataset, budget, device, cache)
+                except TrainingDiverged as error:  # the others are still worth comparing
+                    print(f"left out: {plan.path}: {error}", file=sys.stderr)
+                    continue
+                if stopped:
+                    print("stopped and saved; the same command goes on from here", file=sys.stderr)
+                    return 128 + stopped
+            opened = open_run(plan.path, data if runs else None, device_named(device))
+            found.append(measured_once(opened, judges, n, seed))
+    except KeyboardInterrupt:
+        print("stopped; nothing is lost: the same command goes on from here", file=sys.stderr)
+        return 130
     if not found:
         raise RunError("no run came to its end: there is nothing to compare")
     split = judges.of(open_run(found[0].path, data if runs else None))[0].test
@@ -142,17 +171,6 @@ class Plan:
 
     path: Path
     config: RunConfig | None = None
-
-
-def listed(flag: str, text: str, kind: type[Any]) -> list[Any]:
-    """``"2,8"`` -> [2, 8]; ConfigError that quotes the entry."""
-    try:
-        found = [kind(part.strip()) for part in text.split(",") if part.strip()]
-    except ValueError:
-        raise ConfigError(f"--{flag} {text}: expected whole numbers between commas") from None
-    if not found or len(set(found)) < len(found):
-        raise ConfigError(f"--{flag} {text}: name each once, between commas")
-    return found
 
 
 def loaded(data: str, recipe: str) -> tuple[Dataset, str]:
@@ -218,19 +236,27 @@ def claim(outdir: Path, budget: dict[str, float | None]) -> None:
     write_json(path, budget)
 
 
-def train_one(path: Path, config: RunConfig, dataset: Dataset, budget: Budget, device: str) -> int:
+def train_one(
+    path: Path,
+    config: RunConfig,
+    dataset: Dataset,
+    budget: Budget,
+    device: str,
+    cache: Path | None,
+) -> int:
     """Train until the budget is used up, or not at all when it is; the signal that stopped it."""
     from vaegan.cli.progress import Bar
+    from vaegan.metrics.judge import Judge
     from vaegan.rundir import RunDirectory
     from vaegan.training import device_named, train
-    from vaegan.watch import Watch, cached_judge
+    from vaegan.watch import Watch
 
     run = RunDirectory(path)
     model = config.model
     if finished(run, config, budget):
         return 0
     with Bar(f"training {model.system} {model.latent_dim} ({config.recipe})") as bar:
-        watch = Watch(run, cached_judge(dataset))
+        watch = Watch(run, Judge.cached(dataset, cache))
         outcome = train(
             run, config, dataset, budget, device=device_named(device), watchers=[bar, watch]
         )
@@ -249,48 +275,24 @@ def finished(run: RunDirectory, config: RunConfig, budget: Budget) -> bool:
     return budget.share(last["step"], last["images_seen"], last["seconds"]) >= 0.98
 
 
-def measured_once(opened: Opened, judges: Judges, n: int, seed: int) -> Run:
-    """The run's metrics.json if it is of this model, judge, n and seed; else measured now."""
-    from vaegan.evaluation.comparison import Run
-    from vaegan.evaluation.scores import Scores
-
-    dataset, judge = judges.of(opened)
-    file, rows = opened.run.metrics, opened.run.rows()
-    if file.is_file() and file.stat().st_mtime >= opened.run.weights.stat().st_mtime:
-        scores = Scores.read(file)
-        about = scores.about
-        same = (
-            about["data_fingerprint"] == dataset.fingerprint
-            and about["extractor_about"] == str(judge)
-            and about["asked_images"] == n
-            and about["seed"] == seed
-            and about.get("trained", {}).get("step") == (rows[-1]["step"] if rows else None)
-        )
-        if same:
-            return Run(opened.run.path, scores, opened.model)
-    scores = measured(opened, judges, n, seed)
-    scores.write(file)
-    return Run(opened.run.path, scores, opened.model)
-
-
 def write(found: Sequence[Run], split: Split, outdir: Path, budget: Budget | None) -> None:
-    """compare.json, table.md and compare.png in `outdir`; the table on stdout."""
-    from vaegan.cli.scoreboard import described, show_compared
+    """compare.json, table.md and the table on stdout; at last compare.png, in `outdir`."""
+    from vaegan.cli.scoreboard import explained, show_compared
     from vaegan.evaluation.comparison import entries, markdown, picture
     from vaegan.figures.output import save
     from vaegan.files import replacing, write_json
 
-    rows = entries(found)
-    lines = list(described([run.scores for run in rows[0].runs]))
+    columns = entries(found)
+    lines = list(explained(columns))
     if budget is not None:
         limit = f"{budget.steps:,} steps" if budget.steps else f"{budget.minutes:g} minutes"
         lines.append(f"every run had {limit} of training")
     write_json(
-        outdir / "compare.json", {"about": lines, "entries": [row.as_json() for row in rows]}
+        outdir / "compare.json", {"about": lines, "entries": [one.as_json() for one in columns]}
     )
     with replacing(outdir / "table.md") as temporary:
-        temporary.write_text(markdown(rows, [f"{line}  " for line in lines]), "utf-8")
-    save(picture(rows, split), outdir / "compare.png")
-    show_compared(rows, lines)
-    for name in ("compare.json", "table.md", "compare.png"):
+        temporary.write_text(markdown(columns, [f"{line}  " for line in lines]), "utf-8")
+    show_compared(columns, lines)
+    for name in ("compare.json", "table.md"):
         print(outdir / name, file=sys.stderr)
+    print(save(picture(columns, split), outdir / "compare.png"), file=sys.stderr)

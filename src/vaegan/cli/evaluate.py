@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from cyclopts import Parameter, validators
 
 from vaegan.cli.loading import Opened, open_run
-from vaegan.cli.pictures import Data, Seed
+from vaegan.cli.measuring import Judges, measured
 from vaegan.errors import ConfigError, VaeganError
 
 if TYPE_CHECKING:
     from vaegan.data import Dataset
     from vaegan.evaluation.scores import Scores
-    from vaegan.metrics.inception import Inception
-    from vaegan.metrics.judge import Judge
 
 Images = Annotated[int, Parameter(validator=validators.Number(gte=2))]
 
@@ -24,18 +22,19 @@ Images = Annotated[int, Parameter(validator=validators.Number(gte=2))]
 def evaluate(
     *runs: Path,
     n: Images = 10_000,
-    seed: Seed = 0,
-    data: Data = None,
+    seeds: str = "0",
+    data: str | None = None,
     out: Path | None = None,
     cache: Path | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
     inception: str | None = None,
-) -> None:
+) -> int:
     """Measure samples, reconstructions, transfer, latents and the learned metric of a run.
 
     A judge, a classifier trained on the data set's own training images, reads labels and gives the
-    features of all distances; it is trained once and kept. Several runs, of several seeds for
-    example, give one table of means with intervals over the runs.
+    features of all distances; it is trained once and kept. Runs that differ in nothing but their
+    training seed give one table of means with intervals over the runs; other runs, tables of their
+    own.
 
     Parameters
     ----------
@@ -43,8 +42,9 @@ def evaluate(
         Run directories that `vaegan train` wrote.
     n
         Test images to measure on, and images to generate of each kind.
-    seed
-        Which draws; the same seed gives the same numbers.
+    seeds
+        Which draws, between commas: every run is measured with each, and its numbers are the means.
+        The same seeds give the same numbers.
     data
         Another data set, or the run's own at a new place.
     out
@@ -60,85 +60,50 @@ def evaluate(
         one core of a CPU. Only for comparison with papers: off photographs it means little.
     """
     from vaegan.cli.scoreboard import show
+    from vaegan.evaluation.grouping import headings
+    from vaegan.rundir import RunDirectory
     from vaegan.training import device_named
 
     if not runs:
         raise ConfigError("name a run to evaluate: vaegan evaluate RUN")
     if out and len(runs) > 1:
         raise ConfigError("--out takes one run; several runs write RUN/metrics.json each")
+    numbers = listed("seeds", seeds, int)
+    names = headings(runs, [RunDirectory.open(path).config() for path in runs])
     judges, network = Judges(cache), None
     if inception is not None:
         from vaegan.metrics.inception import Inception
 
         network = Inception.load(inception, cache, device_named(device))
-    scores = []
-    for path in runs:
-        opened = open_run(path, data, device_named(device))
-        scores.append(measured(opened, judges, n, seed, network))
-        target = out or opened.run.metrics
-        scores[-1].write(target)
-        print(target, file=sys.stderr)
-        draw(opened, judges.of(opened)[0])
-    show(scores)
+    groups: dict[str, list[Scores]] = {}
+    try:
+        for name, path in zip(names, runs):
+            opened = open_run(path, data, device_named(device))
+            scores = measured(opened, judges, n, numbers, network)
+            target = out or opened.run.metrics
+            scores.write(target)
+            print(target, file=sys.stderr)
+            draw(opened, judges.of(opened)[0])
+            groups.setdefault(name, []).append(scores)
+    except KeyboardInterrupt:
+        print("stopped; nothing is lost: the same command measures again", file=sys.stderr)
+        return 130
+    for place, (name, group) in enumerate(groups.items()):
+        if place:
+            print("\n")
+        show(name, group)
+    return 0
 
 
-class Judges:
-    """Data sets and their judges, loaded and trained once however many runs share them."""
-
-    def __init__(self, cache: Path | None = None) -> None:
-        self.cache = cache
-        self.known: dict[tuple[str, tuple[int, int]], tuple[Dataset, Judge]] = {}
-
-    def of(self, opened: Opened) -> tuple[Dataset, Judge]:
-        """The data set of a run and its judge."""
-        key = (opened.data or opened.run.config().data, opened.model.config.image_size)
-        if key not in self.known:
-            dataset = opened.dataset()
-            self.known[key] = dataset, self.trained_on(dataset)
-        return self.known[key]
-
-    def trained_on(self, dataset: Dataset) -> Judge:
-        """The judge, from the cache or trained with a progress bar."""
-        from vaegan.cli.stages import Stages
-        from vaegan.metrics.judge import Judge
-
-        with Stages() as stages:
-            judge = Judge.trained_on(
-                dataset,
-                self.cache,
-                progress=lambda step, steps: stages("training the judge", step / steps),
-            )
-        print(judge, file=sys.stderr)
-        return judge
-
-
-def measured(
-    opened: Opened, judges: Judges, n: int, seed: int, inception: Inception | None = None
-) -> Scores:
-    """The scores of a run, with what it is in `about`."""
-    from vaegan.cli.stages import Stages
-    from vaegan.evaluation import evaluate as evaluate_model
-
-    dataset, judge = judges.of(opened)
-    config, rows = opened.run.config(), opened.run.rows()
-    if dataset.fingerprint != config.data_fingerprint:
-        print(f"note: {opened.run.path} was trained on other images than these", file=sys.stderr)
-    with Stages() as stages:
-        scores = evaluate_model(
-            opened.model,
-            dataset,
-            judge,
-            n=n,
-            seed=seed,
-            objective=config.objective,
-            inception=inception,
-            progress=stages,
-        )
-    scores.about |= {"recipe": config.recipe, "run_seed": config.seed}
-    if rows:
-        names = ("step", "images_seen", "seconds")
-        scores.about["trained"] = {name: rows[-1][name] for name in names}
-    return scores
+def listed(flag: str, text: str, kind: type[Any]) -> list[Any]:
+    """``"2,8"`` -> [2, 8]; ConfigError that quotes the entry."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if kind is int and not all(part.isdecimal() and len(part) < 19 for part in parts):
+        raise ConfigError(f"--{flag} {text}: expected whole numbers, 0 or more, between commas")
+    found = [kind(part) for part in parts]
+    if not found or len(set(found)) < len(found):
+        raise ConfigError(f"--{flag} {text}: name each once, between commas")
+    return found
 
 
 def draw(opened: Opened, dataset: Dataset) -> None:

@@ -15,9 +15,7 @@ if TYPE_CHECKING:
 
 Run = Annotated[
     Path,
-    Parameter(
-        help="The run directory that `vaegan train` wrote, or `mnist`, which is at hand."
-    ),
+    Parameter(help="The run directory that `vaegan train` wrote, or `mnist`, which is at hand."),
 ]
 Out = Annotated[Path | None, Parameter(help="Where to write; RUN/figures/... when left out.")]
 Data = Annotated[str | None, Parameter(help="Another data set, or the run's own at a new place.")]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from vaegan.evaluation.comparison import compared, summarised
+from vaegan.evaluation.comparison import spread, summarised, table_rows
 from vaegan.evaluation.measures import cell, filled
 
 if TYPE_CHECKING:
@@ -14,20 +14,21 @@ if TYPE_CHECKING:
     from vaegan.evaluation.comparison import Entry
     from vaegan.evaluation.scores import Scores
 
-__all__ = ["described", "show", "show_compared"]
+__all__ = ["described", "explained", "show", "show_compared"]
 
 
-def show(scores: Sequence[Scores]) -> None:
-    """Print the tables of one run, or of the mean over several, to stdout."""
+def show(name: str, scores: Sequence[Scores]) -> None:
+    """Print the tables of one run, or of the mean over several, to stdout, below their name."""
     skipped = dict.fromkeys(line for one in scores for line in one.skipped)
-    _print(list(described(scores)), list(tables(scores)), list(skipped))
+    lines = [name, *described(scores[0]), spread(scores)]
+    _print(lines, list(tables(scores)), list(skipped))
 
 
 def show_compared(found: Sequence[Entry], lines: Sequence[str]) -> None:
     """Print the table of a comparison to stdout: a column for each entry, below `lines`."""
     table = _table("Side by side", [*(entry.name for entry in found), "real"])
-    for row, cells in compared(found):
-        table.add_row(row.words, row.aim, *cells)
+    for row in table_rows(found):
+        table.add_row(*row)
     _print(lines, [table], missing(found))
 
 
@@ -36,7 +37,7 @@ def missing(found: Sequence[Entry]) -> list[str]:
     reasons: dict[str, list[str]] = {}
     for entry in found:
         for line in dict.fromkeys(line for run in entry.runs for line in run.scores.skipped):
-            system = entry.runs[0].scores.about["system"]
+            system = entry.runs[0].config.model.system
             reasons.setdefault(line.replace(f"system {system!r}", "it"), []).append(entry.name)
     return [f"{', '.join(names)}: {reason}" for reason, names in reasons.items()]
 
@@ -72,9 +73,9 @@ def _table(title: str, headings: Sequence[str]) -> Table:
     return table
 
 
-def described(scores: Sequence[Scores]) -> Iterator[str]:
+def described(scores: Scores) -> Iterator[str]:
     """What was measured on what: the lines that every table needs beside it."""
-    about = scores[0].about
+    about = scores.about
     yield about["extractor_about"]
     yield (
         f"{about['generated_images']:,} images of each kind against {about['real_images']:,} "
@@ -82,10 +83,18 @@ def described(scores: Sequence[Scores]) -> Iterator[str]:
     )
     if "inception" in about:
         yield f"ImageNet Inception features: {about['inception']}"
-    if len(scores) > 1:
-        yield f"mean of {len(scores)} runs ± half the 95 % t interval over runs"
-    else:
-        yield "± half the 95 % bootstrap interval over images"
+
+
+def explained(found: Sequence[Entry]) -> Iterator[str]:
+    """The lines beside the table of a comparison: those of one entry hold for all, but for what
+    their intervals are over.
+    """
+    yield from described(found[0].runs[0].scores)
+    kinds: dict[str, list[str]] = {}
+    for entry in found:
+        kinds.setdefault(spread([run.scores for run in entry.runs]), []).append(entry.name)
+    for kind, names in kinds.items():
+        yield kind if len(kinds) == 1 else f"{', '.join(names)}: {kind}"
 
 
 def tables(scores: Sequence[Scores]) -> Iterator[Table]:

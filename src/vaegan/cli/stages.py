@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
@@ -43,3 +44,7 @@ class Stages:
         if self.progress.disable and stage != self.told:
             print(f"{share:4.0%}  {stage}", file=sys.stderr)
         self.told = stage
+
+    def piece(self, place: int, count: int, title: str) -> Callable[[str, float], None]:
+        """The same to call for piece `place` of `count` of the work, its stages after a title."""
+        return lambda stage, share: self(title + stage, (place + share) / count)

@@ -126,10 +126,12 @@ def train(
         return 0
 
     from vaegan.cli.progress import Bar, boards
+    from vaegan.metrics.judge import Judge
     from vaegan.training import train as train_run
-    from vaegan.watch import Watch, cached_judge
+    from vaegan.watch import Watch
 
-    watches = [Watch(run, cached_judge(dataset))] if alarms else []
+    # A judge that is there reads samples for the alarms; none is trained for them.
+    watches = [Watch(run, Judge.cached(dataset))] if alarms else []
     with Bar(f"training {system} ({recipe}) on {dataset.name} in {outdir}") as bar:
         outcome = train_run(
             run,

@@ -1,4 +1,4 @@
-"""Systems side by side: one table with means over seeds, one picture."""
+"""Runs side by side: one table with means over seeds, one picture."""
 
 from __future__ import annotations
 
@@ -10,36 +10,34 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 
+from vaegan.config import RunConfig
 from vaegan.data import Split
 from vaegan.errors import DataError
-from vaegan.evaluation.measures import COMPARED, Measure, cell, number
-from vaegan.evaluation.scores import Scores
+from vaegan.evaluation.grouping import headings, settings_of
+from vaegan.evaluation.measures import COMPARED, cell, number
+from vaegan.evaluation.scores import Scores, means
 from vaegan.figures.sheet import sheet
 from vaegan.images import to_images, to_pixels
-from vaegan.metrics.bootstrap import Interval, seed_interval
+from vaegan.metrics.bootstrap import Interval
 from vaegan.model import Model
+from vaegan.randomness import latents_of_seeds
 
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Entry", "Run", "compared", "entries", "markdown", "picture", "summarised"]
+__all__ = ["Entry", "Run", "entries", "markdown", "picture", "spread", "summarised", "table_rows"]
 
 COLUMNS = 10
 
 
 @dataclass(frozen=True)
 class Run:
-    """A measured run: where it is, its scores (recipe and seed are in `about`), its model."""
+    """A measured run: where it is, its settings, its scores, its model."""
 
     path: Path
+    config: RunConfig
     scores: Scores
     model: Model
-
-    @property
-    def name(self) -> str:
-        """System and latents: what runs of several seeds share."""
-        about = self.scores.about
-        return f"{about['system']} {about['latent_dim']}"
 
 
 @dataclass(frozen=True)
@@ -50,6 +48,18 @@ class Entry:
     runs: tuple[Run, ...]
     values: dict[str, Interval]
 
+    @property
+    def parameters(self) -> int:
+        """Number of trainable parameters of all networks."""
+        model = self.runs[0].config.model
+        return sum(model.parameters(network) for network in model.networks)
+
+    def trained(self, what: str) -> list[float]:
+        """`step`, `images_seen` or `seconds` of each run whose log tells it."""
+        return [
+            run.scores.about["trained"][what] for run in self.runs if "trained" in run.scores.about
+        ]
+
     def as_json(self) -> dict[str, Any]:
         """Everything but the models."""
         about = [run.scores.about for run in self.runs]
@@ -59,12 +69,12 @@ class Entry:
             values[name] = [number if np.isfinite(number) else None for number in numbers]
         return {
             "name": self.name,
-            "system": about[0]["system"],
-            "latent_dim": about[0]["latent_dim"],
-            "recipe": about[0].get("recipe"),
+            "settings": settings_of(self.runs[0].config),
+            "parameters": self.parameters,
             "runs": [str(run.path) for run in self.runs],
-            "seeds": [one.get("run_seed") for one in about],
+            "seeds": [run.config.seed for run in self.runs],
             "trained": [one.get("trained") for one in about],
+            "interval": spread([run.scores for run in self.runs]),
             "values": values,
             "skipped": list(
                 dict.fromkeys(line for run in self.runs for line in run.scores.skipped)
@@ -73,43 +83,53 @@ class Entry:
 
 
 def summarised(scores: Sequence[Scores]) -> dict[str, Interval]:
-    """One run: its values and their intervals over images. Several: means and intervals over runs.
+    """One run: its values and their intervals. Several: means over runs and their t intervals.
 
-    A value that is undefined in some of the runs is the mean of the others.
+    `spread` says what the intervals are. A value that is undefined in some of the runs is the mean
+    of the others.
     """
-    unknown = float("nan")
-    if len(scores) == 1:
-        (one,) = scores
-        return {
-            name: Interval(value, *one.intervals.get(name, (unknown, unknown)), 0.95, 1)
-            for name, value in one.values.items()
-        }
-    found: dict[str, Interval] = {}
-    for name in dict.fromkeys(name for one in scores for name in one.values):
-        values = [one.values[name] for one in scores if np.isfinite(one.values.get(name, np.nan))]
-        nothing = Interval(unknown, unknown, unknown, 0.95, 0)
-        found[name] = seed_interval(values) if values else nothing
-    return found
+    if len(scores) > 1:
+        return means([one.values for one in scores])
+    (one,) = scores
+    unknown = (float("nan"), float("nan"))
+    draws = len(one.about["seeds"])
+    count = draws if draws > 1 else one.about["real_images"]
+    return {
+        name: Interval(value, *one.intervals.get(name, unknown), 0.95, count)
+        for name, value in one.values.items()
+    }
+
+
+def spread(scores: Sequence[Scores]) -> str:
+    """What the values of `summarised` are, and what their intervals are over."""
+    runs, draws = len(scores), len(scores[0].about["seeds"])
+    if runs > 1:
+        each = f" of {draws} draws each" if draws > 1 else ""
+        return f"mean of {runs} runs{each} ± half the 95 % t interval over runs"
+    if draws > 1:
+        return (
+            f"mean of {draws} draws of 1 run ± half the 95 % t interval over draws; without ±: "
+            "the same in every draw"
+        )
+    return "1 run ± half the 95 % bootstrap interval over images"
 
 
 def entries(runs: Sequence[Run]) -> list[Entry]:
-    """Runs of one system, latent size and recipe are one entry, in the order they first come.
+    """Runs that differ in their seed alone are one entry, in the order they first come.
 
     Raises DataError when they were measured on different data, counts or judges: their numbers
-    are on different scales.
+    are on different scales; RunError for a run that comes twice.
     """
-    for key in ("data_fingerprint", "extractor_about", "real_images"):
+    for key in ("data_fingerprint", "extractor_digest", "real_images"):
         found = {run.scores.about[key]: run.path for run in runs}
         if len(found) > 1:
             (one, other), (path, another), *_ = zip(*found.items())
             raise DataError(
                 f"{path} and {another} cannot be compared: {key} is {one!r} and {other!r}"
             )
-    recipes = {run.scores.about.get("recipe") for run in runs}
+    names = headings([run.path for run in runs], [run.config for run in runs])
     groups: dict[str, list[Run]] = {}
-    for run in runs:
-        recipe = run.scores.about.get("recipe")
-        name = run.name if len(recipes) == 1 else f"{run.name} {recipe}"
+    for name, run in zip(names, runs):
         groups.setdefault(name, []).append(run)
     return [
         Entry(name, tuple(group), summarised([run.scores for run in group]))
@@ -118,44 +138,67 @@ def entries(runs: Sequence[Run]) -> list[Entry]:
 
 
 def markdown(found: Sequence[Entry], lines: Sequence[str]) -> str:
-    """The table of `COMPARED` measures, a column for each entry, below `lines` of explanation."""
+    """The table, a column for each entry, below `lines` of explanation."""
     head = ["", "", *(entry.name for entry in found), "real"]
-    rows = [[row.words, row.aim, *cells] for row, cells in compared(found)]
-    table = [head, ["---", "---", *["---:"] * (len(head) - 2)], *rows]
+    table = [head, ["---", "---", *["---:"] * (len(head) - 2)], *table_rows(found)]
     return "\n".join([*lines, "", *("| " + " | ".join(row) + " |" for row in table), ""])
 
 
-def compared(found: Sequence[Entry]) -> Iterator[tuple[Measure, list[str]]]:
-    """A measure and its cells: one for each entry, and one for real images."""
+def table_rows(found: Sequence[Entry]) -> Iterator[list[str]]:
+    """Words, an arrow, a cell for each entry and one for real images.
+
+    First what each entry cost, then the `COMPARED` measures that there are.
+    """
+    if any(len(entry.runs) > 1 for entry in found):
+        yield ["runs", "", *(str(len(entry.runs)) for entry in found), ""]
+    for words, what, unit, digits in (
+        ("steps", "step", 1, 0),
+        ("images seen", "images_seen", 1, 0),
+        ("minutes trained", "seconds", 60, 1),
+    ):
+        numbers = [[value / unit for value in entry.trained(what)] for entry in found]
+        yield [words, "", *(_range(each, digits) for each in numbers), ""]
+    yield ["parameters", "", *(f"{entry.parameters:,}" for entry in found), ""]
     for row, floor in COMPARED:
         cells = [cell(entry.values.get(row.name), row.digits) for entry in found]
         if any(cells):
             real = [entry.values[floor].value for entry in found if floor in entry.values][:1]
-            yield row, [*cells, number(real[0], row.digits) if real else ""]
+            yield [row.words, row.aim, *cells, number(real[0], row.digits) if real else ""]
 
 
+def _range(values: Sequence[float], digits: int) -> str:
+    """The value of all, or the smallest and the largest; empty without any."""
+    if not values:
+        return ""
+    ends = dict.fromkeys(f"{value:,.{digits}f}" for value in (min(values), max(values)))
+    return " to ".join(ends)
+
+
+@torch.no_grad()
 def picture(found: Sequence[Entry], split: Split, seed: int = 0) -> Image.Image:
     """Originals and each entry's reconstructions; samples by label; the style of one image.
 
-    The first run of each entry draws. The image whose style is transferred is of the class called
-    7, or of the last of the ten that are shown.
+    The first run of each entry draws. Shown are the first ten classes that occur in the split. The
+    image whose style is transferred is of the class called 7, or of the last that is shown.
     """
     names = next(
         (e.runs[0].model.config.class_names for e in found if e.runs[0].model.config.class_names),
         (),
     )
     rng = np.random.default_rng(seed)
-    shown = list(range(min(len(names) or COLUMNS, COLUMNS)))
     if split.labels is not None and names:
-        chosen = np.array([rng.choice(np.flatnonzero(split.labels == label)) for label in shown])
+        occurring = np.unique(split.labels)[:COLUMNS].tolist()
+        chosen = np.array([rng.choice(np.flatnonzero(split.labels == one)) for one in occurring])
     else:
-        chosen = rng.permutation(len(split))[: len(shown)]
+        chosen = rng.permutation(len(split))[:COLUMNS]
+        occurring = list(range(len(chosen)))
     originals = split.pixels[chosen]
     blank = np.zeros_like(originals) if originals.shape[3] == 1 else np.full_like(originals, 255)
-    under = torch.tensor(shown)
-    seven = names.index("7") if "7" in names[:COLUMNS] else len(shown) - 1
+    under = torch.tensor(occurring)
+    shown = [names[label] for label in occurring] if names else []
+    seven = shown.index("7") if "7" in shown else len(chosen) - 1
 
-    def rows(what: str) -> Iterator[tuple[str, np.ndarray]]:
+    def drawn(what: str) -> Iterator[tuple[str, np.ndarray]]:
         for entry in found:
             model = entry.runs[0].model
             config = model.config
@@ -164,10 +207,11 @@ def picture(found: Sequence[Entry], split: Split, seed: int = 0) -> Image.Image:
             if what == "reconstructions" and model.encoder is not None:
                 made = model.reconstruct(images, labels)
             elif what == "samples" and config.family != "ae":
-                made = model.sample(len(shown), seed=seed)
+                latents = latents_of_seeds(range(seed, seed + len(under)), config.latent_dim)
+                made = model.decode(latents.to(model.device), labels)
             elif what == "transfer" and model.encoder is not None and labels is not None:
                 source = images[seven].expand_as(images)
-                made = model.transfer(source, torch.full_like(labels, seven), labels)
+                made = model.transfer(source, labels[seven].expand_as(labels), labels)
             else:
                 continue
             yield entry.name, to_pixels(made)
@@ -175,7 +219,7 @@ def picture(found: Sequence[Entry], split: Split, seed: int = 0) -> Image.Image:
     lines: list[tuple[str, np.ndarray]] = [("originals", originals)]
     groups: list[int] = []
     for what in ("reconstructions", "samples", "transfer"):
-        block = list(rows(what))
+        block = list(drawn(what))
         if what == "transfer" and block:
             source = blank.copy()
             source[seven] = originals[seven]
@@ -187,7 +231,7 @@ def picture(found: Sequence[Entry], split: Split, seed: int = 0) -> Image.Image:
         lines += block
     return sheet(
         np.stack([row for _, row in lines]),
-        title="One budget, side by side",
+        title="Side by side",
         subtitle="from above: reconstructions of test images; draws from the prior"
         + (" under each label; the style of one image in every class" if names else ""),
         row_labels=[name for name, _ in lines],

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,9 @@ import numpy as np
 
 from vaegan.errors import RunError
 from vaegan.files import write_json
-from vaegan.metrics.bootstrap import mean_interval
+from vaegan.metrics.bootstrap import Interval, mean_interval, seed_interval
 
-__all__ = ["FORMAT_VERSION", "Scores"]
+__all__ = ["FORMAT_VERSION", "Scores", "averaged", "means"]
 
 FORMAT_VERSION = 1
 NESTED = ("about", "intervals", "tables", "skipped", "seconds")
@@ -26,11 +26,14 @@ class Scores:
     """The measures of one run.
 
     about      extractor and its accuracy, split, numbers of images, seeds, settings: read it first
-    values     every measure by name, `prior_frechet_distance`; NaN where it is undefined
-    intervals  95 % intervals over images, (low, high), of some of the values
+    values     every measure by name, `prior_frechet_distance`; NaN where it is undefined. Of
+               several seeds: the means over their draws
+    intervals  95 % intervals, (low, high), of some of the values: over images; of several seeds,
+               over their draws
     tables     by class or cell: `prior_frechet_distance_by_class` (K,), `prior_confusion` (K, K)
     skipped    one line for each measure that could not be computed, with the reason
     seconds    what each part took
+    by_seed    of several seeds: the values and intervals of each
     """
 
     about: dict[str, Any] = field(default_factory=dict)
@@ -39,6 +42,20 @@ class Scores:
     tables: dict[str, list[Any]] = field(default_factory=dict)
     skipped: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
+    by_seed: dict[int, Scores] = field(default_factory=dict)
+
+    def of_seed(self, seed: int) -> Scores | None:
+        """The same as if only the draws of `seed` had been measured; None when they were not.
+
+        The tables stay the means over all seeds.
+        """
+        if self.about["seeds"] == [seed]:
+            return self
+        if seed not in self.by_seed:
+            return None
+        one = self.by_seed[seed]
+        about = self.about | {"seeds": [seed]}
+        return replace(self, about=about, values=one.values, intervals=one.intervals, by_seed={})
 
     def add(self, prefix: str, values: Mapping[str, float]) -> None:
         """Take in values, their names beginning with `prefix` and an underscore."""
@@ -70,16 +87,23 @@ class Scores:
             self.skipped.append(line)
 
     def as_json(self) -> dict[str, Any]:
-        """The tree of metrics.json: the values on top, everything else in five groups."""
-        values = {name: _plain(value) for name, value in self.values.items()}
-        tree = {"format_version": FORMAT_VERSION, "about": self.about, **values}
-        intervals = {name: _plain(list(pair)) for name, pair in self.intervals.items()}
-        return tree | {
-            "intervals": intervals,
+        """The tree of metrics.json: the values on top, everything else in groups."""
+        by_seed = {str(seed): one._numbers() for seed, one in self.by_seed.items()}
+        return {
+            "format_version": FORMAT_VERSION,
+            "about": self.about,
+            **self._numbers(),
             "tables": self.tables,
             "skipped": self.skipped,
             "seconds": {name: round(value, 2) for name, value in self.seconds.items()},
+            **({"by_seed": by_seed} if by_seed else {}),
         }
+
+    def _numbers(self) -> dict[str, Any]:
+        """Values by name, and `intervals`."""
+        values = {name: _plain(value) for name, value in self.values.items()}
+        intervals = {name: _plain(list(pair)) for name, pair in self.intervals.items()}
+        return values | {"intervals": intervals}
 
     def write(self, path: Path) -> None:
         """Write metrics.json, whole or not at all."""
@@ -101,12 +125,70 @@ class Scores:
             raise RunError(
                 f"{path} is not a metrics.json of version {FORMAT_VERSION}: evaluate the run again"
             )
-        nested = {name: tree.pop(name) for name in NESTED}
         del tree["format_version"]
-        nested["intervals"] = {
-            name: (_number(low), _number(high)) for name, (low, high) in nested["intervals"].items()
-        }
-        return cls(values={name: _number(value) for name, value in tree.items()}, **nested)
+        by_seed = tree.pop("by_seed", {})
+        nested = {name: tree.pop(name) for name in NESTED if name != "intervals"}
+        try:
+            values, intervals = _parsed(tree)
+            each = {int(seed): Scores({}, *_parsed(one)) for seed, one in by_seed.items()}
+        except (TypeError, ValueError, AttributeError, KeyError):
+            raise RunError(
+                f"{path} holds what is neither a number nor null: evaluate the run again"
+            ) from None
+        return cls(values=values, intervals=intervals, by_seed=each, **nested)
+
+
+def means(values: Sequence[Mapping[str, float]]) -> dict[str, Interval]:
+    """Means of every value over runs, or over draws, with their t intervals.
+
+    A value that is undefined in some of them is the mean of the others.
+    """
+    found = {}
+    for name in dict.fromkeys(name for one in values for name in one):
+        known = [one[name] for one in values if math.isfinite(one.get(name, math.nan))]
+        nothing = Interval(math.nan, math.nan, math.nan, 0.95, 0)
+        found[name] = seed_interval(known) if known else nothing
+    return found
+
+
+def averaged(draws: Sequence[Scores]) -> Scores:
+    """The scores of one run from those of each of its seeds of draws.
+
+    Values and tables are means; the intervals are over the draws, and undefined where all of these
+    give the same: the value does not depend on them.
+    """
+    if len(draws) == 1:
+        return draws[0]
+    found = means([one.values for one in draws])
+    tables = dict.fromkeys(name for one in draws for name in one.tables)
+    mean = Scores(
+        about=draws[0].about | {"seeds": [seed for one in draws for seed in one.about["seeds"]]},
+        values={name: interval.value for name, interval in found.items()},
+        intervals={
+            name: (each.low, each.high)
+            for name, each in found.items()
+            if len({one.values.get(name) for one in draws}) > 1
+        },
+        by_seed={one.about["seeds"][0]: one for one in draws},
+    )
+    for name in tables:
+        rows = np.array([one.tables[name] for one in draws if name in one.tables], dtype=float)
+        known = np.isfinite(rows)
+        sums, counts = np.where(known, rows, 0).sum(0), known.sum(0)
+        mean.table(name, np.where(counts > 0, sums / np.maximum(counts, 1), np.nan))
+    for one in draws:
+        for line in one.skipped:
+            mean.skip(line)
+        for part, seconds in one.seconds.items():
+            mean.seconds[part] = mean.seconds.get(part, 0.0) + seconds
+    return mean
+
+
+def _parsed(tree: Mapping[str, Any]) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
+    """Values and intervals of a tree that holds nothing else."""
+    values = {name: _number(value) for name, value in tree.items() if name != "intervals"}
+    pairs = {name: (_number(low), _number(high)) for name, (low, high) in tree["intervals"].items()}
+    return values, pairs
 
 
 def _plain(value: Any) -> Any:

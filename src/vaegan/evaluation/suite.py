@@ -104,6 +104,8 @@ def described(bench: Bench) -> dict[str, Any]:
         "extractor_accuracy": judge.accuracy if judge.accuracy == judge.accuracy else None,
         "extractor_features": judge.num_features,
         "extractor_about": str(judge),
+        "extractor_digest": judge.about["sha256"],
+        "extractor_version": judge.about["version"],
         "split": "test",
         "asked_images": bench.n,
         "real_images": bench.count,
@@ -111,7 +113,7 @@ def described(bench: Bench) -> dict[str, Any]:
         "floor": f"{len(bench.training):,} training images against the test images",
         "value_range": "uint8, 0 to 255",
         "neighbours": 5,
-        "seed": bench.seed,
+        "seeds": [bench.seed],
         "device": bench.model.device.type,
         "threads": torch.get_num_threads(),
     }

@@ -71,7 +71,8 @@ class Judge:
 
     task: "labels", or "instances" on data without labels. accuracy: on the test split, of labels
     read or of images known again; NaN if there is no test image. about: what is written beside
-    the weights: data set, counts, settings, threads.
+    the weights: data set, counts, settings, threads, and `sha256`, the digest of the weights: two
+    judges are the same when it is.
     """
 
     net: Classifier
@@ -114,38 +115,51 @@ class Judge:
         cached judge of one machine is not byte for byte that of another: `about` records it.
         Raises DataError for images below 8 pixels a side or fewer than two training images.
         """
-        task = "labels" if dataset.num_classes else "instances"
-        key = _key(dataset.fingerprint, task, settings)
-        path = judge_folder(cache) / f"{dataset.name}-{key}.safetensors"
-        shape = (*dataset.image_size, dataset.channels)
-        found = _load(path, shape, dataset.num_classes or DIRECTIONS, settings)
-        if found is None:
-            pixels, labels = dataset.train.pixels, dataset.train.labels
-            if labels is None:
-                net = train_encoder(pixels, settings, progress, device)
-            else:
-                net = train_classifier(
-                    pixels, labels, dataset.num_classes, settings, progress, device
-                )
-            about: dict[str, Any] = {
-                "data": dataset.name,
-                "fingerprint": dataset.fingerprint,
-                "task": task,
-                "train_images": len(dataset.train),
-                "test_images": len(dataset.test),
-                "accuracy": _accuracy(net, dataset.test, settings, device),
-                "settings": asdict(settings),
-                "version": VERSION,
-                "threads": torch.get_num_threads(),
-                "torch": torch.__version__,
-                "device": device,
-            }
-            _save(path, net, about)
+        found = Judge.cached(dataset, cache, settings, device)
+        if found is not None:
+            return found
+        pixels, labels = dataset.train.pixels, dataset.train.labels
+        if labels is None:
+            net = train_encoder(pixels, settings, progress, device)
         else:
-            net, about = found
-        net.to(device)
+            net = train_classifier(pixels, labels, dataset.num_classes, settings, progress, device)
+        about: dict[str, Any] = {
+            "data": dataset.name,
+            "fingerprint": dataset.fingerprint,
+            "task": _task(dataset),
+            "train_images": len(dataset.train),
+            "test_images": len(dataset.test),
+            "accuracy": _accuracy(net, dataset.test, settings, device),
+            "settings": asdict(settings),
+            "version": VERSION,
+            "threads": torch.get_num_threads(),
+            "torch": torch.__version__,
+            "device": device,
+            "sha256": _digest(net),
+        }
+        _save(_path(dataset, cache, settings), net, about)
+        return Judge._made(net, dataset, about, device)
+
+    @staticmethod
+    def cached(
+        dataset: Dataset,
+        cache: str | os.PathLike[str] | None = None,
+        settings: TrainingSettings = DEFAULT_SETTINGS,
+        device: str = "cpu",
+    ) -> Judge | None:
+        """The judge of a data set if it is in the cache, whole; None if it is not: nothing is
+        trained. cache, settings: as for `trained_on`.
+        """
+        shape = (*dataset.image_size, dataset.channels)
+        path = _path(dataset, cache, settings)
+        found = _load(path, shape, dataset.num_classes or DIRECTIONS, settings)
+        return None if found is None else Judge._made(found[0], dataset, found[1], device)
+
+    @staticmethod
+    def _made(net: Classifier, dataset: Dataset, about: dict[str, Any], device: str) -> Judge:
         accuracy = float("nan" if about["accuracy"] is None else about["accuracy"])
-        return Judge(net, task, shape, accuracy, about, device)
+        shape = (*dataset.image_size, dataset.channels)
+        return Judge(net.to(device), _task(dataset), shape, accuracy, about, device)
 
     def read(self, pixels: np.ndarray, batch: int = BATCH) -> tuple[np.ndarray, np.ndarray]:
         """Features and logits in one pass: uint8 (N, H, W, C) -> float32 (N, F) and (N, K).
@@ -235,18 +249,32 @@ def _accuracy(
 # Keep judges on disk
 
 
-def _key(fingerprint: str, task: str, settings: TrainingSettings) -> str:
-    """Sixteen hex digits that change with the data, the task, the settings and the version."""
-    text = json.dumps([fingerprint, task, asdict(settings), VERSION])
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _task(dataset: Dataset) -> str:
+    return "labels" if dataset.num_classes else "instances"
+
+
+def _path(
+    dataset: Dataset, cache: str | os.PathLike[str] | None, settings: TrainingSettings
+) -> Path:
+    """The file of a judge; its name changes with the data, the task, the settings, the version."""
+    text = json.dumps([dataset.fingerprint, _task(dataset), asdict(settings), VERSION])
+    key = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return judge_folder(cache) / f"{dataset.name}-{key}.safetensors"
+
+
+def _digest(net: Classifier) -> str:
+    """SHA-256 of the file that `_save` writes, in hex, whether it can be written or not."""
+    from safetensors.torch import save
+
+    plain = {name: tensor.cpu().contiguous() for name, tensor in net.state_dict().items()}
+    return hashlib.sha256(save(plain)).hexdigest()
 
 
 def _save(path: Path, net: Classifier, about: dict[str, Any]) -> None:
     """Write the weights, then what they are with their digest; a full disk is only a warning."""
     try:
         write_tensors(path, net.state_dict())
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
-        write_json(path.with_suffix(".json"), about | {"sha256": digest})
+        write_json(path.with_suffix(".json"), about)
     except (RunError, OSError) as error:
         warnings.warn(f"the judge is not kept for the next time: {error}", stacklevel=3)
 

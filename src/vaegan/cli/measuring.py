@@ -1,0 +1,137 @@
+"""Measure a run, or take what was measured of it before."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from vaegan.cli.loading import Opened
+from vaegan.errors import RunError
+
+if TYPE_CHECKING:
+    from vaegan.data import Dataset
+    from vaegan.evaluation.comparison import Run
+    from vaegan.evaluation.scores import Scores
+    from vaegan.metrics.inception import Inception
+    from vaegan.metrics.judge import Judge
+
+__all__ = ["Judges", "measured", "measured_once"]
+
+
+class Judges:
+    """Data sets and their judges, loaded and trained once however many runs share them."""
+
+    def __init__(self, cache: Path | None = None) -> None:
+        self.cache = cache
+        self.known: dict[tuple[str, tuple[int, int]], tuple[Dataset, Judge]] = {}
+
+    def of(self, opened: Opened) -> tuple[Dataset, Judge]:
+        """The data set of a run and its judge."""
+        key = (opened.data or opened.run.config().data, opened.model.config.image_size)
+        if key not in self.known:
+            dataset = opened.dataset()
+            self.known[key] = dataset, self.trained_on(dataset)
+        return self.known[key]
+
+    def trained_on(self, dataset: Dataset) -> Judge:
+        """The judge, from the cache or trained with a progress bar."""
+        from vaegan.cli.stages import Stages
+        from vaegan.metrics.judge import Judge
+
+        with Stages() as stages:
+            judge = Judge.trained_on(
+                dataset,
+                self.cache,
+                progress=lambda step, steps: stages("training the judge", step / steps),
+            )
+        print(judge, file=sys.stderr)
+        return judge
+
+
+def measured(
+    opened: Opened,
+    judges: Judges,
+    n: int,
+    seeds: Sequence[int],
+    inception: Inception | None = None,
+) -> Scores:
+    """The scores of a run, of every seed of draws and their means, with what it is in `about`."""
+    from vaegan import __version__
+    from vaegan.cli.stages import Stages
+    from vaegan.evaluation import evaluate as evaluate_model
+    from vaegan.evaluation.scores import averaged
+
+    dataset, judge = judges.of(opened)
+    config, rows = opened.run.config(), opened.run.rows()
+    if dataset.fingerprint != config.data_fingerprint:
+        print(f"note: {opened.run.path} was trained on other images than these", file=sys.stderr)
+    draws = []
+    with Stages() as stages:
+        for place, seed in enumerate(seeds):
+            title = f"draws of seed {seed}: " if len(seeds) > 1 else ""
+            draws.append(
+                evaluate_model(
+                    opened.model,
+                    dataset,
+                    judge,
+                    n=n,
+                    seed=seed,
+                    objective=config.objective,
+                    inception=inception,
+                    progress=stages.piece(place, len(seeds), title),
+                )
+            )
+    scores = averaged(draws)
+    scores.about |= {
+        "vaegan_version": __version__,
+        "recipe": config.recipe,
+        "run_seed": config.seed,
+    }
+    if rows:
+        names = ("step", "images_seen", "seconds")
+        scores.about["trained"] = {name: rows[-1][name] for name in names}
+    return scores
+
+
+def measured_once(opened: Opened, judges: Judges, n: int, seed: int) -> Run:
+    """The run with the scores in its metrics.json, where these are what is asked; else measured."""
+    from vaegan.evaluation.comparison import Run
+
+    scores = kept(opened, *judges.of(opened), n, seed) if opened.run.metrics.is_file() else None
+    if scores is None:
+        scores = measured(opened, judges, n, [seed])
+        scores.write(opened.run.metrics)
+    return Run(opened.run.path, opened.run.config(), scores, opened.model)
+
+
+def kept(opened: Opened, dataset: Dataset, judge: Judge, n: int, seed: int) -> Scores | None:
+    """What metrics.json says of this model, judge, n and seed; None, with a note, if it does not.
+
+    Of a file with several seeds, the one that is asked.
+    """
+    from vaegan import __version__
+    from vaegan.evaluation.scores import Scores
+
+    file, rows = opened.run.metrics, opened.run.rows()
+    try:
+        scores = Scores.read(file)
+    except RunError:
+        print(f"note: {file} cannot be read: measured again", file=sys.stderr)
+        return None
+    trained = scores.about.get("trained", {})
+    differences = {
+        "other images": scores.about.get("data_fingerprint") != dataset.fingerprint,
+        "another judge": scores.about.get("extractor_digest") != judge.about["sha256"],
+        "another vaegan": scores.about.get("vaegan_version") != __version__,
+        "another --n": scores.about.get("asked_images") != n,
+        "other seeds": seed not in scores.about.get("seeds", []),
+        "an earlier state of the model": file.stat().st_mtime < opened.run.weights.stat().st_mtime
+        or trained.get("step") != (rows[-1]["step"] if rows else None),
+    }
+    found = [what for what, differs in differences.items() if differs]
+    if found:
+        print(f"note: {file} is of {', '.join(found)}: measured again", file=sys.stderr)
+        return None
+    return scores.of_seed(seed)
