@@ -27,8 +27,8 @@ def quickly(monkeypatch: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A judge that trains in a second, kept for all tests here, and classifiers that do too."""
     trained_on, cache = Judge.trained_on, tmp_path_factory.getbasetemp() / "quick-judges"
 
-    def quick(dataset: Any, _: Any = None, progress: Any = None) -> Judge:
-        return trained_on(dataset, cache, progress, QUICK)
+    def quick(dataset: Any, _: Any = None, progress: Any = None, task: Any = None) -> Judge:
+        return trained_on(dataset, cache, progress, QUICK, task=task)
 
     monkeypatch.setattr(Judge, "trained_on", staticmethod(quick))
     monkeypatch.setattr(diversity, "CAS_SETTINGS", QUICK)

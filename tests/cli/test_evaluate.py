@@ -30,8 +30,8 @@ def quickly(monkeypatch: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
     """A judge that trains in a second, kept for all tests here, and classifiers that do too."""
     trained_on, cache = Judge.trained_on, tmp_path_factory.getbasetemp() / "quick-judges"
 
-    def quick(dataset: Any, _: Any = None, progress: Any = None) -> Judge:
-        return trained_on(dataset, cache, progress, QUICK)
+    def quick(dataset: Any, _: Any = None, progress: Any = None, task: Any = None) -> Judge:
+        return trained_on(dataset, cache, progress, QUICK, task=task)
 
     monkeypatch.setattr(Judge, "trained_on", staticmethod(quick))
     monkeypatch.setattr(diversity, "CAS_SETTINGS", QUICK)
@@ -62,6 +62,7 @@ def test_a_run_is_measured_into_a_file_a_table_and_a_figure(works: Any, copied: 
         "floor_frechet_distance",
         "reconstruction_ssim",
         "transfer_slant_slope",
+        "transfer_features_r",
         "latents_kl",
         "metric_similarity_shift_1",
     ):
@@ -70,6 +71,8 @@ def test_a_run_is_measured_into_a_file_a_table_and_a_figure(works: Any, copied: 
         picture.verify()
     # The accuracy of the judge, the counts, every group, an arrow, a value of the file.
     assert re.search(r"judge of digits: \d+\.\d+ %", ended.out)
+    assert re.search(r"style encoder of digits: \d+\.\d+ % of images known again", ended.out)
+    assert "D, depth 1: dense 256" in ended.out
     assert "100 images of each kind against 100 test images of digits" in ended.out
     for title in ("Images against real", "Transfer: every", "Latents", "Learned metric"):
         assert ended.out.count(title) == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pytest
@@ -116,6 +116,14 @@ def letters() -> Dataset:
 def judge(letters: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Judge:
     """A small judge of the glyphs, trained in a second."""
     return Judge.trained_on(letters, tmp_path_factory.mktemp("judges"), settings=QUICK)
+
+
+@pytest.fixture(scope="session")
+def style(letters: Dataset, tmp_path_factory: pytest.TempPathFactory) -> Judge:
+    """A small encoder of style, trained in three seconds."""
+    settings = replace(QUICK, rotation=0.0, scaling=0.0)
+    folder = tmp_path_factory.mktemp("styles")
+    return Judge.trained_on(letters, folder, settings=settings, task="style")
 
 
 @pytest.fixture(scope="session")

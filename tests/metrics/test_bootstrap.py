@@ -3,7 +3,13 @@ import pytest
 from scipy import stats
 
 from vaegan.errors import DataError
-from vaegan.metrics.bootstrap import bootstrap, mean_interval, ratio_interval, seed_interval
+from vaegan.metrics.bootstrap import (
+    mean_interval,
+    normal_interval,
+    ratio_interval,
+    resampled,
+    seed_interval,
+)
 
 
 def test_mean_interval_agrees_with_the_normal_and_with_scipy() -> None:
@@ -50,13 +56,19 @@ def test_ratio_of_independent_and_of_paired_means() -> None:
     assert (paired.low, paired.value, paired.high) == pytest.approx((2, 2, 2))
 
 
-def test_any_statistic_by_rows() -> None:
-    random = np.random.default_rng(4)
-    x = random.normal(size=300)
-    y = 0.6 * x + 0.8 * random.normal(size=300)
-    found = bootstrap(lambda rows: float(np.corrcoef(x[rows], y[rows])[0, 1]), 300)
-    fisher = np.tanh(np.arctanh(found.value) + 1.96 / np.sqrt(297) * np.array([-1, 1]))
-    assert (found.low, found.high) == pytest.approx(tuple(fisher), abs=0.03)
+def test_weights_of_resamples() -> None:
+    counts = resampled(50, 400, seed=1)
+    assert counts.shape == (400, 50) and (counts.sum(axis=1) == 50).all()
+    assert counts.mean() == 1 and counts.var() == pytest.approx(0.98, abs=0.05)  # 1 - 1 / 50
+    assert np.array_equal(counts, resampled(50, 400, seed=1))
+    x = np.random.default_rng(4).normal(size=50)
+    assert (counts @ x / 50).std() == pytest.approx(x.std() / np.sqrt(50), rel=0.1)
+
+
+def test_interval_of_a_known_standard_error() -> None:
+    found = normal_interval(3.0, 0.5, 100)
+    assert (found.low, found.high) == pytest.approx((3 - 0.98, 3 + 0.98), abs=1e-4)
+    assert (found.value, found.count, found.level) == (3, 100, 0.95)
 
 
 def test_t_interval_over_seeds() -> None:

@@ -10,6 +10,7 @@ from vaegan.metrics.distances import (
     Reference,
     compare_features,
     compare_features_by_class,
+    distance_errors,
     frechet_distance,
     kernel_distance,
     moments,
@@ -148,6 +149,24 @@ def test_a_reference_gives_the_same_and_is_computed_once(
     monkeypatch.setattr(distances, "_reach", lambda x, k: counted.append(k) or reach(x, k))
     assert compare_features(reference, fake) == expected
     assert counted == [5]  # of the generated ones alone
+
+
+def test_errors_are_as_large_as_distances_of_new_sets_scatter(random: np.random.Generator) -> None:
+    found, errors = [], []
+    for _ in range(120):
+        real, fake = random.normal(size=(300, 4)), random.normal(size=(240, 4)) + 0.5
+        found.append((frechet_distance(real, fake), kernel_distance(real, fake)))
+        errors.append(list(distance_errors(real, fake).values()))
+    assert np.mean(errors, axis=0) == pytest.approx(np.std(found, axis=0), rel=0.25)
+
+
+def test_errors_of_the_kernel_distance_are_scaled_up_from_fewer_images(
+    random: np.random.Generator,
+) -> None:
+    real, fake = random.normal(size=(6000, 3)), random.normal(size=(6000, 3)) + 1
+    all_of_them = distance_errors(real[:1500], fake[:1500])["kernel_distance"]
+    assert distance_errors(real, fake)["kernel_distance"] == pytest.approx(all_of_them / 2)
+    assert distance_errors(real[:2], fake) == {}
 
 
 def test_by_class_takes_each_label_apart(random: np.random.Generator) -> None:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from scipy.spatial.distance import pdist
@@ -7,6 +9,7 @@ from vaegan.errors import DataError
 from vaegan.metrics import diversity
 from vaegan.metrics.classifier import TrainingSettings
 from vaegan.metrics.diversity import (
+    cas_settings,
     classification_scores,
     diversity_within,
     label_agreement,
@@ -53,6 +56,12 @@ def test_diversity_is_a_ratio_to_real_within_each_class(random: np.random.Genera
     assert diversity_within(generated, labels, real, labels, 4)[:3] == pytest.approx([1, 0.5, 0])
     found = diversity_within(generated[:1], labels[:1], real, labels, 4)
     assert np.isnan(found).all()
+
+
+def test_few_images_take_few_steps() -> None:
+    steps = {count: cas_settings(count).steps for count in (10, 500, 1000, 2560, 10_000)}
+    assert steps == {10: 100, 500: 117, 1000: 234, 2560: 600, 10_000: 600}
+    assert replace(cas_settings(10), steps=600) == cas_settings(10_000) == diversity.CAS_SETTINGS
 
 
 def bars(n: int, random: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:

@@ -1,5 +1,6 @@
 import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -189,6 +190,36 @@ def test_without_labels_it_knows_images_again_and_refuses_to_read(
         with pytest.raises(Unsupported, match="the data set 'unlabelled' has no labels"):
             verb(test.pixels)
     assert Judge.trained_on(data, tmp_path, settings=settings).accuracy == judge.accuracy
+
+
+def test_an_encoder_of_style_sees_what_the_label_does_not_tell(data: Dataset, cache: Path) -> None:
+    """Every class has the same styles, a brightness: found again across the classes."""
+    random = np.random.default_rng(0)
+    labels, style = np.arange(600) % 3, random.random(600)
+    pixels = np.zeros((600, 12, 12, 1), np.uint8)
+    for image, label, bright in zip(pixels, labels, style):
+        image[2:10, 1 + 3 * label : 4 + 3 * label] = round(60 + 190 * bright)
+    splits = [Split(pixels[i : i + 300], labels[i : i + 300]) for i in (0, 300)]
+    known = Dataset("tones", splits[0], splits[0].take(np.arange(0)), splits[1], ("a", "b", "c"))
+    settings = replace(SMALL, steps=150, rotation=0.0, scaling=0.0)
+    encoder = Judge.trained_on(known, cache, settings=settings, task="style")
+    assert encoder.task == "style" and encoder.num_classes == 0
+    assert str(encoder).startswith("style encoder of tones:")
+    features, own = encoder.features(splits[1].pixels), splits[1].labels
+    nearest = np.abs(features[own == 0][:, None] - features[own == 1]).sum(2).argmin(1)
+    found = style[300:][own == 1][nearest]
+    assert np.corrcoef(style[300:][own == 0], found)[0, 1] > 0.9
+    with pytest.raises(Unsupported, match="an encoder of style has features"):
+        encoder.logits(splits[1].pixels)
+
+    def never(*_: int) -> None:
+        raise AssertionError("trained again")
+
+    again = Judge.trained_on(known, cache, never, settings, task="style")
+    assert again.accuracy == encoder.accuracy
+    assert Judge.trained_on(known, cache, settings=settings).task == "labels"
+    with pytest.raises(Unsupported, match="'toy' has no labels: no style"):
+        Judge.trained_on(toy(labelled=False), cache, task="style")
 
 
 def test_images_that_are_not_square_and_few(tmp_path: Path) -> None:

@@ -83,7 +83,7 @@ def test_aggregate_posterior_of_a_gaussian_has_the_exact_moments(
     labels = np.arange(600) % 2
     means = random.normal(size=(600, 3)) @ random.normal(size=(3, 3)) + 5 * labels[:, None]
     logvars = random.normal(size=(600, 3))
-    density = AggregatePosterior(means, logvars, labels)
+    density = AggregatePosterior(means, logvars, labels, components=1)
     for label in (0, 1):
         drawn = density.sample(60_000, label, seed=3)
         own = labels == label
@@ -106,6 +106,19 @@ def test_aggregate_posterior_of_a_mixture_finds_the_modes(random: np.random.Gene
     assert np.array_equal(density.sample(7), drawn[:7])
     few = AggregatePosterior(means[:10], np.zeros((10, 2)), components=3)  # too few for three
     assert np.isfinite(few.sample(100)).all()
+
+
+def test_as_many_gaussians_as_held_out_codes_ask_for(random: np.random.Generator) -> None:
+    labels = np.arange(1200) % 2
+    one = random.normal(size=(1200, 2)) + 5 * labels[:, None]
+    two = one + 8 * random.integers(2, size=(1200, 1))
+    four = two + 30 * random.integers(2, size=(1200, 1))
+    for codes, components in ((one, 1), (two, 2), (four, 4)):
+        density = AggregatePosterior(codes, np.full((1200, 2), -3.0), labels)
+        assert density.components == components
+    assert AggregatePosterior(two[:3], np.zeros((3, 2))).components == 1  # too few to hold any out
+    with pytest.raises(DataError, match=r"components \(=0\)"):
+        AggregatePosterior(two, two, components=0)
 
 
 def test_aggregate_posterior_of_a_tiny_class_and_of_wrong_labels() -> None:

@@ -189,3 +189,10 @@ def test_distance_map_is_exact(height: int, width: int) -> None:
 def test_wrong_input_is_one_clear_line() -> None:
     with pytest.raises(DataError, match=r"uint8 pixels \(N, H, W, C\), got float64 \(2, 28, 28\)"):
         measure(np.zeros((2, 28, 28)))
+
+
+def test_ripples_beside_a_sharp_bar_count_as_width() -> None:
+    """A limit of the definition: a spline overshoots black and white edges, not grey ones."""
+    bars = np.zeros((3, 28, 28, 1), np.uint8)
+    bars[0, 4:24, 13], bars[1, 4:24, 13:15], bars[2, 4:24, 13:17] = 255, 255, 255
+    assert measure(bars).width == pytest.approx([4.70, 3.46, 4.98], abs=0.01)

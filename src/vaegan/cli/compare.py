@@ -105,7 +105,10 @@ def compare(
     }
     training = [flag for flag, value in given.items() if value is not None]
     if runs and training:
-        raise ConfigError(f"{', '.join(training)}: how to train, but these runs are finished")
+        raise ConfigError(
+            f"{', '.join(training)}: how to train, but these runs are finished; leave out one or "
+            "the other"
+        )
     if threads:
         import torch
 

@@ -15,6 +15,7 @@ from vaegan.errors import ConfigError, VaeganError
 if TYPE_CHECKING:
     from vaegan.data import Dataset
     from vaegan.evaluation.scores import Scores
+    from vaegan.metrics.judge import Judge
 
 Images = Annotated[int, Parameter(validator=validators.Number(gte=2))]
 
@@ -32,9 +33,9 @@ def evaluate(
     """Measure samples, reconstructions, transfer, latents and the learned metric of a run.
 
     A judge, a classifier trained on the data set's own training images, reads labels and gives the
-    features of all distances; it is trained once and kept. Runs that differ in nothing but their
-    training seed give one table of means with intervals over the runs; other runs, tables of their
-    own.
+    features of all distances; another encoder sees style. Both are trained once and kept. Runs that
+    differ in nothing but their training seed give one table of means with intervals over the runs;
+    other runs, tables of their own.
 
     Parameters
     ----------
@@ -83,7 +84,7 @@ def evaluate(
             target = out or opened.run.metrics
             scores.write(target)
             print(target, file=sys.stderr)
-            draw(opened, judges.of(opened)[0])
+            draw(opened, *judges.of(opened), scores)
             groups.setdefault(name, []).append(scores)
     except KeyboardInterrupt:
         print("stopped; nothing is lost: the same command measures again", file=sys.stderr)
@@ -106,15 +107,18 @@ def listed(flag: str, text: str, kind: type[Any]) -> list[Any]:
     return found
 
 
-def draw(opened: Opened, dataset: Dataset) -> None:
-    """The figure of the learned metric, where there is one."""
+def draw(opened: Opened, dataset: Dataset, judge: Judge, scores: Scores) -> None:
+    """The figure of the learned metric, where there is one: of the images that were measured."""
+    from vaegan.evaluation.bench import Bench
     from vaegan.evaluation.picture import learned_metric
     from vaegan.figures.output import save
 
     if opened.model.discriminator is None:
         return
+    about = scores.about
+    bench = Bench(opened.model, dataset, judge, about["asked_images"], about["seeds"][0])
     try:
-        picture = learned_metric(opened.model, dataset.test, opened.run.config().objective)
+        picture = learned_metric(bench, scores, opened.run.config().objective)
     except VaeganError as error:
         print(f"no learned-metric.png: {error}", file=sys.stderr)
         return

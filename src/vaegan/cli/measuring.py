@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from vaegan.cli.loading import Opened
 from vaegan.errors import RunError
@@ -26,6 +26,7 @@ class Judges:
     def __init__(self, cache: Path | None = None) -> None:
         self.cache = cache
         self.known: dict[tuple[str, tuple[int, int]], tuple[Dataset, Judge]] = {}
+        self.styles: dict[str, Judge] = {}
 
     def of(self, opened: Opened) -> tuple[Dataset, Judge]:
         """The data set of a run and its judge."""
@@ -35,16 +36,27 @@ class Judges:
             self.known[key] = dataset, self.trained_on(dataset)
         return self.known[key]
 
-    def trained_on(self, dataset: Dataset) -> Judge:
-        """The judge, from the cache or trained with a progress bar."""
+    def style_of(self, opened: Opened) -> Judge | None:
+        """The encoder of style for a run's data set; None for a system that transfers nothing."""
+        dataset, _ = self.of(opened)
+        if not (dataset.num_classes and opened.model.config.num_classes and opened.model.encoder):
+            return None
+        if dataset.fingerprint not in self.styles:
+            self.styles[dataset.fingerprint] = self.trained_on(dataset, "style")
+        return self.styles[dataset.fingerprint]
+
+    def trained_on(self, dataset: Dataset, task: Literal["style"] | None = None) -> Judge:
+        """The judge or the encoder of style, from the cache or trained with a progress bar."""
         from vaegan.cli.stages import Stages
         from vaegan.metrics.judge import Judge
 
+        name = "training the encoder of style" if task else "training the judge"
         with Stages() as stages:
             judge = Judge.trained_on(
                 dataset,
                 self.cache,
-                progress=lambda step, steps: stages("training the judge", step / steps),
+                progress=lambda step, steps: stages(name, step / steps),
+                task=task,
             )
         print(judge, file=sys.stderr)
         return judge
@@ -63,7 +75,7 @@ def measured(
     from vaegan.evaluation import evaluate as evaluate_model
     from vaegan.evaluation.scores import averaged
 
-    dataset, judge = judges.of(opened)
+    (dataset, judge), style = judges.of(opened), judges.style_of(opened)
     config, rows = opened.run.config(), opened.run.rows()
     if dataset.fingerprint != config.data_fingerprint:
         print(f"note: {opened.run.path} was trained on other images than these", file=sys.stderr)
@@ -80,6 +92,7 @@ def measured(
                     seed=seed,
                     objective=config.objective,
                     inception=inception,
+                    style=style,
                     progress=stages.piece(place, len(seeds), title),
                 )
             )

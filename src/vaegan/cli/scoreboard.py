@@ -77,6 +77,8 @@ def described(scores: Scores) -> Iterator[str]:
     """What was measured on what: the lines that every table needs beside it."""
     about = scores.about
     yield about["extractor_about"]
+    if "style_encoder" in about:
+        yield about["style_encoder"]
     yield (
         f"{about['generated_images']:,} images of each kind against {about['real_images']:,} "
         f"{about['split']} images of {about['data']}; floor: {about['floor']}"
@@ -100,9 +102,10 @@ def explained(found: Sequence[Entry]) -> Iterator[str]:
 def tables(scores: Sequence[Scores]) -> Iterator[Table]:
     """One rich table a group; what no system here has is left out."""
     values = summarised(scores)
-    for group, columns, rows in filled(values):
+    depths = scores[0].about.get("metric_depths", ())
+    for group, columns, rows in filled(values, depths):
         table = _table(group.title, list(columns.values()))
         for row in rows:
-            cells = [cell(values.get(f"{prefix}_{row.name}"), row.digits) for prefix in columns]
+            cells = [cell(values.get(group.key(column, row)), row.digits) for column in columns]
             table.add_row(row.words, row.aim, *cells)
         yield table

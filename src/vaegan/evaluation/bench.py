@@ -19,6 +19,7 @@ from vaegan.errors import DataError, Unsupported
 from vaegan.images import to_images, to_pixels
 from vaegan.metrics.classifier import TrainingSettings
 from vaegan.metrics.distances import Reference
+from vaegan.metrics.fidelity import sharpness
 from vaegan.metrics.judge import Judge
 from vaegan.metrics.latents import AggregatePosterior
 from vaegan.metrics.morphometrics import Morphometrics, measure
@@ -123,6 +124,11 @@ class Bench:
         return Reference(self.real_features)
 
     @cached_property
+    def real_sharpness(self) -> dict[str, np.ndarray]:
+        """`fidelity.sharpness` of the real images."""
+        return sharpness(self.real.pixels)
+
+    @cached_property
     def real_strokes(self) -> Morphometrics | None:
         """Morphometrics of the real images, None where these are not drawn in strokes.
 
@@ -199,23 +205,26 @@ class Bench:
         """As many draws from the aggregate posterior, under the labels of the real images."""
         return self.decode(self.aggregate_latents(), self.real.labels)
 
-    def aggregate_latents(self) -> Tensor:
-        """Draws (N, latent_dim) from the Gaussian of each real image's class; of all without
-        labels.
-        """
-        split, labels = self.fitting, self.real.labels
+    @cached_property
+    def aggregate(self) -> AggregatePosterior:
+        """The density of the codes of each class of training images; of all without labels."""
+        split = self.fitting
         posterior = self.encode(split.pixels, split.labels)
         means = posterior.mean.numpy()
         point = np.full_like(means, -80.0)  # log of a variance too small to see
         logvars = point if posterior.logvar is None else posterior.logvar.numpy()
-        fitted = AggregatePosterior(means, logvars, split.labels)
+        return AggregatePosterior(means, logvars, split.labels)
+
+    def aggregate_latents(self) -> Tensor:
+        """Draws (N, latent_dim) from the density of each real image's class."""
+        labels, size = self.real.labels, self.model.config.latent_dim
         seed = int(self.random("aggregate").integers(1 << 32))
         if labels is None:
-            return torch.from_numpy(fitted.sample(self.count, seed=seed))
-        latents = np.empty((self.count, means.shape[1]), np.float32)
+            return torch.from_numpy(self.aggregate.sample(self.count, seed=seed))
+        latents = np.empty((self.count, size), np.float32)
         for label in np.unique(labels).tolist():
             rows = labels == label
-            latents[rows] = fitted.sample(int(rows.sum()), label, seed + label)
+            latents[rows] = self.aggregate.sample(int(rows.sum()), label, seed + label)
         return torch.from_numpy(latents)
 
     # ── randomness ───────────────────────────────────────────────────────────────────────────

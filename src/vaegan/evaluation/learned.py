@@ -3,6 +3,11 @@
 The test is that of `metrics.ranking`. It is asked of the features at every depth, of the metric
 that the system trains with (all tapped layers together, as weighed in the loss), and for control of
 discriminators that were never trained (pooling alone forgives shifts), of the judge, and of pixels.
+
+A shift by a whole pixel is tested against squares of 7 x 7 pixels: the loss is plain to see, and
+yet pixels rank nearly every pair wrong. A shift by half a pixel costs so little that pixels forgive
+it when the cut is large; it is tested, as blur is, against the small cuts of 3 x 3 and 5 x 5, where
+pixels are mostly wrong. The tables give every size of cut.
 """
 
 from __future__ import annotations
@@ -19,16 +24,27 @@ from vaegan.errors import Unsupported
 from vaegan.evaluation.bench import Bench
 from vaegan.evaluation.scores import Scores
 from vaegan.images import to_images
-from vaegan.layers import Logit, Tap
+from vaegan.layers import Classes, Logit, Tap
 from vaegan.metrics import ranking
 from vaegan.model import Model
 from vaegan.networks import Discriminator
 
-__all__ = ["CUTS", "UNTRAINED", "Metric", "discriminator_metric", "measure_metric", "metric_rows"]
+__all__ = [
+    "CUTS",
+    "TESTED",
+    "UNTRAINED",
+    "Metric",
+    "discriminator_metric",
+    "measure_metric",
+    "metric_rows",
+    "own_metric",
+]
 
 CUTS = (3, 5, 7)
+TESTED = {"shift_1": (7,), "shift_half": (3, 5), "blur": (3, 5)}  # sizes of cut behind each score
 UNTRAINED = 3  # discriminators
 IMAGES, VALUES = 1000, 20_000_000  # at most so many images, and features of all of them
+PAIRS = 100  # the fewest that a share is told of
 SIMILARITY = "similarity"
 
 
@@ -41,71 +57,76 @@ class Metric:
 
 
 def measure_metric(bench: Bench, scores: Scores, objective: ObjectiveConfig) -> None:
-    """`metric_...`: share of pairs ranked right, and of those that pixels rank wrong (`strict`).
+    """`metric_WHO_VARIANT`: share of pairs ranked right at the sizes of cut of `TESTED`;
+    `..._strict`: of those alone that pixels rank wrong, NaN where these are fewer than 100.
 
-    All cuts together; the tables `..._by_cut` are of all pairs. The columns of the tables
-    `..._at_depth` are named in about["metric_depths"]. Unsupported without a discriminator.
+    WHO is similarity, depth_1 and so on (named in about["metric_depths"]), the same with untrained_
+    before it (the similarity: untrained alone), judge, pixels; metric_pairs_... counts the pairs.
+    The tables `..._by_cut` are of all pairs. Unsupported without a discriminator.
     """
     model = bench.model
     if model.discriminator is None:
         raise Unsupported(f"system {model.config.system!r} has no discriminator to learn a metric")
     rows = metric_rows(bench)
     pixels = bench.real.pixels[rows]
-    labels = bench.labels()[rows] if bench.conditional else None
     scores.about["metric_images"], scores.about["metric_cuts"] = len(rows), list(CUTS)
 
-    metric = discriminator_metric(model, labels, objective, bench.batch)
+    metric = own_metric(bench, rows, objective)
     found = ranking.ranking_test(metric.features, pixels, CUTS, bench.seed)
-    untrained = []
-    for seed in range(UNTRAINED):
-        fresh = Model(model.config, seed=seed).to(model.device)
-        control = discriminator_metric(fresh, labels, objective, bench.batch)
-        untrained.append(ranking.ranking_test(control.features, pixels, CUTS, bench.seed))
     judged = ranking.ranking_test(bench.judge.depths, pixels, CUTS, bench.seed)
+    untrained = [
+        ranking.ranking_test(
+            own_metric(bench, rows, objective, seed).features, pixels, CUTS, bench.seed
+        )
+        for seed in range(UNTRAINED)
+    ]
+    scores.about["metric_depths"] = list(metric.names[:-1])
 
-    scores.about["metric_depths"] = list(metric.names)
+    depths = [f"depth_{number}" for number in range(1, len(metric.names))]
     for variant in ranking.VARIANTS:
-        scores.values[f"metric_pixels_{variant}"] = pixels_score(found, variant)
-        scores.values[f"metric_pixels_{variant}_strict"] = 0.0  # by construction
-        scores.table(
-            f"metric_pixels_{variant}_by_cut", np.array([t.pixels[variant] for t in found])
-        )
-        scores.table(f"metric_similarity_{variant}_by_cut", by_cut(found, variant))
-        scores.table(
-            f"metric_untrained_{variant}_by_cut",
-            np.mean([by_cut(tests, variant) for tests in untrained], axis=0),
-        )
-        scores.values[f"metric_pixels_{variant}_wrong_pairs"] = sum(t.pairs[variant] for t in found)
-        for strict in (False, True):
-            name = f"{variant}_strict" if strict else variant
-            control = np.mean([by_depth(tests, variant, strict) for tests in untrained], axis=0)
-            for who, row in (
-                ("similarity", by_depth(found, variant, strict)),
-                ("untrained", control),
-                ("judge", by_depth(judged, variant, strict)),
-            ):
-                scores.values[f"metric_{who}_{name}"] = float(row[-1])
-                scores.table(f"metric_{who}_{name}_at_depth", row)
+        trained = np.stack([test.wins[variant] for test in found])  # (cuts, depths, N)
+        fresh = np.mean([[t.wins[variant] for t in tests] for tests in untrained], axis=0)
+        wins = {"pixels": np.stack([test.pixels[variant] for test in found])}
+        wins |= dict(zip([*depths, SIMILARITY], trained.swapaxes(0, 1)))
+        names = [*(f"untrained_{name}" for name in depths), "untrained"]
+        wins |= dict(zip(names, fresh.swapaxes(0, 1)))
+        wins["judge"] = np.stack([test.wins[variant][-1] for test in judged])
+        wrong = np.stack([test.wrong[variant] for test in found])
+        add_shares(scores, variant, wins, wrong, bench.seed)
 
 
-def by_depth(found: list[ranking.RankingTest], variant: str, strict: bool) -> np.ndarray:
-    """Scores at every depth, all cuts together; NaN where there is no pair that counts."""
-    pairs = [test.pairs[variant] if strict else test.images for test in found]
-    rows = [(test.strict if strict else test.score)[variant] for test in found]
-    counted = [(row, count) for row, count in zip(rows, pairs) if count]
-    if not counted:
-        return np.full(len(rows[0]), np.nan)
-    return np.average([row for row, _ in counted], axis=0, weights=[count for _, count in counted])
+def add_shares(
+    scores: Scores, variant: str, wins: dict[str, np.ndarray], wrong: np.ndarray, seed: int
+) -> None:
+    """Take in the shares of one variant: `wins` by name and the pairs that pixels rank wrong, each
+    (cuts, N) in the order of `CUTS`. The pairs of one image hang together.
+    """
+    tested = [CUTS.index(size) for size in TESTED[variant]]
+    chosen = {variant: np.ones_like(wrong[tested]), f"{variant}_strict": wrong[tested]}
+    images = np.broadcast_to(np.arange(wrong.shape[1]), wrong[tested].shape)
+    for name, pairs in chosen.items():
+        scores.values[f"metric_pairs_{name}"] = float(pairs.sum())
+        for who, each in wins.items():
+            if name == variant or pairs.sum() >= PAIRS:
+                values = {name: each[tested][pairs]}
+                scores.add_means(f"metric_{who}", values, seed, images[pairs])
+            else:
+                scores.values[f"metric_{who}_{name}"] = float("nan")
+    for who, each in wins.items():
+        scores.table(f"metric_{who}_{variant}_by_cut", each.mean(axis=1))
 
 
-def by_cut(found: list[ranking.RankingTest], variant: str) -> np.ndarray:
-    """The score at the last depth on all pairs, for each size of cut."""
-    return np.array([test.score[variant][-1] for test in found])
-
-
-def pixels_score(found: list[ranking.RankingTest], variant: str) -> float:
-    """The score of pixels on all pairs of all cuts."""
-    return float(np.mean([test.pixels[variant] for test in found]))
+def own_metric(
+    bench: Bench, rows: np.ndarray, objective: ObjectiveConfig, untrained: int | None = None
+) -> Metric:
+    """The metric of the model, told the labels of these real images; or that of the same
+    discriminator before training, with the initial weights of a seed.
+    """
+    model = bench.model
+    if untrained is not None:
+        model = Model(model.config, seed=untrained).to(model.device)
+    labels = bench.labels()[rows] if bench.conditional else None
+    return discriminator_metric(model, labels, objective, bench.batch)
 
 
 def metric_rows(bench: Bench) -> np.ndarray:
@@ -181,7 +202,7 @@ def weighted(discriminator: Discriminator) -> list[nn.Module]:
     return [
         stage
         for stage in discriminator.body.stages
-        if not isinstance(stage, Tap)
+        if not isinstance(stage, (Classes, Tap))
         and (isinstance(stage, Logit) or any(p.ndim > 1 for p in stage.parameters()))
     ]
 

@@ -1,18 +1,19 @@
 """What the measures are called, which way they should go, and how they stand in a table.
 
 A group is a table of its own: its rows are measures, its columns the things measured, and the key
-of a cell in `Scores.values` is the column's prefix and the row's name, `prior_frechet_distance`.
+of a cell in `Scores.values` is the column's prefix and the row's name, `prior_frechet_distance`
+(in the table of the learned metric the row comes first).
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from vaegan.metrics.bootstrap import Interval
 
-__all__ = ["COMPARED", "GROUPS", "Group", "Measure", "cell", "filled"]
+__all__ = ["COMPARED", "GROUPS", "Group", "Measure", "cell", "filled", "metric_group"]
 
 LOWER, HIGHER, ONE, ZERO, PLAIN = "↓", "↑", "→1", "→0", ""
 
@@ -29,11 +30,16 @@ class Measure:
 
 @dataclass(frozen=True)
 class Group:
-    """One table; `columns` maps prefixes of keys to headings."""
+    """One table; `columns` maps prefixes of keys to headings, or their ends where `transposed`."""
 
     title: str
     columns: Mapping[str, str]
     rows: tuple[Measure, ...]
+    transposed: bool = False
+
+    def key(self, column: str, row: Measure) -> str:
+        """The key of a cell in `Scores.values`."""
+        return f"{row.name}_{column}" if self.transposed else f"{column}_{row.name}"
 
 
 def styles() -> Iterator[Measure]:
@@ -55,7 +61,7 @@ GROUPS = (
         },
         (
             Measure("frechet_distance", "Fréchet distance", LOWER, 2),
-            Measure("kernel_distance", "kernel distance", LOWER, 2),
+            Measure("kernel_distance", "kernel distance", LOWER, 4),
             Measure("precision", "precision", HIGHER),
             Measure("recall", "recall", HIGHER),
             Measure("density", "density", ONE),
@@ -85,7 +91,7 @@ GROUPS = (
         (
             Measure("label_accuracy", "label accuracy", HIGHER),
             *styles(),
-            Measure("features_r", "judge features kept: r", HIGHER),
+            Measure("features_r", "style features kept: r", HIGHER),
             Measure("features_slope", "  slope", ONE),
             Measure("features_retrieval", "  own source nearer", HIGHER),
             Measure("cycle_mse", "there and back: MSE", LOWER, 4),
@@ -111,23 +117,6 @@ GROUPS = (
         ),
     ),
     Group(
-        "Learned metric: shifted nearer than cut",
-        {
-            "metric_similarity": "similarity",
-            "metric_untrained": "untrained D",
-            "metric_judge": "judge",
-            "metric_pixels": "pixels",
-        },
-        (
-            Measure("shift_1", "1 px, all pairs", HIGHER),
-            Measure("shift_1_strict", "  where pixels are wrong", HIGHER),
-            Measure("shift_half", "half px, all pairs", HIGHER),
-            Measure("shift_half_strict", "  where pixels are wrong", HIGHER),
-            Measure("blur", "blur alone, all pairs", HIGHER),
-            Measure("blur_strict", "  where pixels are wrong", HIGHER),
-        ),
-    ),
-    Group(
         "ImageNet Inception features: only for comparison with papers",
         {
             "inception_prior": "prior samples",
@@ -141,6 +130,34 @@ GROUPS = (
         ),
     ),
 )
+
+
+def metric_group(depths: Sequence[str]) -> Group:
+    """The table of the learned metric: here a row is what is measured, a column how.
+
+    depths: what each depth of the discriminator begins with, as `about["metric_depths"]` names it.
+    """
+    rows = [Measure("metric_pixels", "pixels", PLAIN)]
+    for number, name in enumerate(depths, 1):
+        rows.append(Measure(f"metric_depth_{number}", f"D, depth {name}", HIGHER))
+        rows.append(Measure(f"metric_untrained_depth_{number}", "  untrained", PLAIN))
+    rows += [
+        Measure("metric_similarity", "D, similarity", HIGHER),
+        Measure("metric_untrained", "  untrained", PLAIN),
+        Measure("metric_judge", "judge", PLAIN),
+        Measure("metric_pairs", "pairs", PLAIN, 0),
+    ]
+    columns = {
+        "shift_1": "1 px, cut 7",
+        "shift_1_strict": "pixels wrong",
+        "shift_half": "half px, cut 3, 5",
+        "shift_half_strict": "pixels wrong",
+        "blur": "blur, cut 3, 5",
+        "blur_strict": "pixels wrong",
+    }
+    title = "Learned metric: share of pairs in which the shifted copy is nearer than the cut one"
+    return Group(title, columns, tuple(rows), transposed=True)
+
 
 COMPARED = (
     # What `compare` shows of each system: a whole key, and that of the same for real images.
@@ -189,17 +206,17 @@ COMPARED = (
 )
 
 
-def filled(values: Mapping[str, object]) -> Iterator[tuple[Group, dict[str, str], list[Measure]]]:
-    """Groups with the columns and rows for which there is any value."""
-    for group in GROUPS:
+def filled(
+    values: Mapping[str, object], depths: Sequence[str] = ()
+) -> Iterator[tuple[Group, dict[str, str], list[Measure]]]:
+    """Groups with the columns and rows for which there is any value; depths: see `metric_group`."""
+    for group in (*GROUPS, metric_group(depths)):
         columns = {
-            prefix: heading
-            for prefix, heading in group.columns.items()
-            if any(f"{prefix}_{row.name}" in values for row in group.rows)
+            column: heading
+            for column, heading in group.columns.items()
+            if any(group.key(column, row) in values for row in group.rows)
         }
-        rows = [
-            row for row in group.rows if any(f"{prefix}_{row.name}" in values for prefix in columns)
-        ]
+        rows = [row for row in group.rows if any(group.key(c, row) in values for c in columns)]
         if rows:
             yield group, columns, rows
 

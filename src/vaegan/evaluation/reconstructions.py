@@ -24,4 +24,4 @@ def measure_reconstructions(bench: Bench, scores: Scores) -> None:
         "ssim": ssim(real, made),
     }
     scores.add_means("reconstruction", errors, bench.seed)
-    score_images(bench, scores, "reconstruction", made, bench.real.labels)
+    score_images(bench, scores, "reconstruction", made, bench.real.labels, paired=True)

@@ -13,7 +13,13 @@ import numpy as np
 
 from vaegan.errors import RunError
 from vaegan.files import write_json
-from vaegan.metrics.bootstrap import Interval, mean_interval, seed_interval
+from vaegan.metrics.bootstrap import (
+    Interval,
+    mean_interval,
+    normal_interval,
+    ratio_interval,
+    seed_interval,
+)
 
 __all__ = ["FORMAT_VERSION", "Scores", "averaged", "means"]
 
@@ -61,6 +67,20 @@ class Scores:
         """Take in values, their names beginning with `prefix` and an underscore."""
         self.values |= {f"{prefix}_{name}": float(value) for name, value in values.items()}
 
+    def add_intervals(self, prefix: str, intervals: Mapping[str, Interval]) -> None:
+        """Take in values with their intervals."""
+        for name, interval in intervals.items():
+            self.values[f"{prefix}_{name}"] = interval.value
+            self.intervals[f"{prefix}_{name}"] = (interval.low, interval.high)
+
+    def add_errors(self, prefix: str, errors: Mapping[str, float]) -> None:
+        """Take in standard errors of values that are there already: 1.96 of them either way."""
+        found = {
+            name: normal_interval(self.values[f"{prefix}_{name}"], error, 0)
+            for name, error in errors.items()
+        }
+        self.add_intervals(prefix, found)
+
     def add_means(
         self,
         prefix: str,
@@ -72,10 +92,29 @@ class Scores:
 
         groups (N,): images with the same number are drawn together, as those of one source are.
         """
+        found = {
+            name: mean_interval(np.asarray(each, dtype=float), groups, seed=seed)
+            for name, each in values.items()
+        }
+        self.add_intervals(prefix, found)
+
+    def add_ratios(
+        self,
+        prefix: str,
+        values: Mapping[str, np.ndarray],
+        real: Mapping[str, np.ndarray],
+        paired: bool = False,
+        seed: int = 0,
+    ) -> None:
+        """Take in the means of values (N,) over those of the real images, as NAME_ratio, and their
+        bootstrap intervals; NaN over 0. paired: image i was made of real image i.
+        """
         for name, each in values.items():
-            interval = mean_interval(np.asarray(each, dtype=float), groups, seed=seed)
-            self.values[f"{prefix}_{name}"] = interval.value
-            self.intervals[f"{prefix}_{name}"] = (interval.low, interval.high)
+            if real[name].any():
+                interval = ratio_interval(each, real[name], paired, seed=seed)
+                self.add_intervals(prefix, {f"{name}_ratio": interval})
+            else:
+                self.values[f"{prefix}_{name}_ratio"] = math.nan
 
     def table(self, name: str, values: np.ndarray) -> None:
         """Take in a table of floats of any shape; NaN becomes null."""

@@ -36,7 +36,7 @@ from vaegan.presets import DEFAULT
 __all__ = ["Progress", "evaluate"]
 
 Progress = Callable[[str, float], None]
-"""Called with the name of the part that begins and the share of the work done before it."""
+"""Called with the name of the part that begins or goes on, and the share of the work done."""
 
 
 def evaluate(
@@ -51,6 +51,7 @@ def evaluate(
     classifier: TrainingSettings | None = None,
     truth: Truth | None = None,
     inception: Inception | None = None,
+    style: Judge | None = None,
     progress: Progress | None = None,
 ) -> Scores:
     """Measure everything that the model can be measured for, on up to `n` test images.
@@ -60,6 +61,8 @@ def evaluate(
     the recipe `default` does; `classifier` how the classifiers of the classification accuracy score
     are trained; `truth`, where the data has it, gives the images that a transfer ought to produce;
     `inception`, the network whose features papers measure distances in, adds `inception_...`.
+    `style`, the encoder `Judge.trained_on(dataset, task="style")`, the features in which any
+    image's style is measured.
     Raises DataError when the data has no test images, or other classes than the model.
     """
     objective = objective or DEFAULT.objective
@@ -68,15 +71,20 @@ def evaluate(
     # Shares of the time, as measured on MNIST.
     parts: dict[str, tuple[float, Callable[[], None]]] = {
         "floor": (0.06, lambda: measure_floor(bench, scores)),
-        "samples": (0.5, lambda: measure_samples(bench, scores)),
+        "samples": (0.5, lambda: measure_samples(bench, scores, within)),
         "reconstructions": (0.06, lambda: measure_reconstructions(bench, scores)),
-        "transfer": (0.3, lambda: measure_transfer(bench, scores, truth)),
+        "transfer": (0.3, lambda: measure_transfer(bench, scores, truth, style)),
         "latents": (0.02, lambda: measure_latents(bench, scores)),
         "metric": (0.06, lambda: measure_metric(bench, scores, objective)),
     }
     if inception is not None:  # on one core of a CPU
         parts["inception"] = (27.0, lambda: measure_inception(bench, scores, inception))
     total, done = sum(share for share, _ in parts.values()), 0.0
+
+    def within(part: float) -> None:
+        if progress is not None:
+            progress(name, (done + part * share) / total)
+
     for name, (share, measure) in parts.items():
         if progress is not None:
             progress(name, done / total)

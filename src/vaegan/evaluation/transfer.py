@@ -7,6 +7,8 @@ many pairs: about 100, unless there are too few sources for that. Controls:
     shuffled   the same transferred images, sources exchanged within their cell: the floor of r
     prior      prior samples with sources at random: nothing was encoded, nothing can be kept
     truth      where it exists (the same font's glyph): the image that ought to have come out
+
+Intervals are over sources: all that was made of one is drawn together.
 """
 
 from __future__ import annotations
@@ -21,8 +23,15 @@ from vaegan.errors import DataError, Unsupported, VaeganError
 from vaegan.evaluation.bench import Bench
 from vaegan.evaluation.scores import Scores
 from vaegan.metrics.fidelity import mse, ssim
+from vaegan.metrics.judge import Judge
 from vaegan.metrics.morphometrics import measure
-from vaegan.metrics.style import StyleKept, features_kept, score_transfer
+from vaegan.metrics.style import (
+    StyleKept,
+    features_kept,
+    score_transfer,
+    share_by_cell,
+    shuffled_within,
+)
 
 __all__ = ["Truth", "measure_transfer"]
 
@@ -41,8 +50,13 @@ class Transferred:
     origin: np.ndarray
 
 
-def measure_transfer(bench: Bench, scores: Scores, truth: Truth | None = None) -> None:
-    """`transfer_...`; Unsupported for a system without encoder or labels, or a single class."""
+def measure_transfer(
+    bench: Bench, scores: Scores, truth: Truth | None = None, style: Judge | None = None
+) -> None:
+    """`transfer_...`; Unsupported for a system without encoder or labels, or a single class.
+
+    style: the encoder in whose features style is measured, task "style".
+    """
     config = bench.model.config
     if not bench.conditional:
         raise Unsupported(f"system {config.system!r} is not told labels: nothing to transfer to")
@@ -52,16 +66,22 @@ def measure_transfer(bench: Bench, scores: Scores, truth: Truth | None = None) -
     targets, origin = other_labels(labels, bench.classes)
     made = Transferred(bench.decode(bench.posterior.mode()[origin], targets), targets, origin)
     scores.about["transferred_images"] = len(targets)
-    features, logits = bench.read(made.pixels)
+    _, logits = bench.read(made.pixels)
     if logits is not None:
         hits = logits.argmax(1) == targets
-        table = cells(hits, labels[origin], targets, bench.classes)
+        table = share_by_cell(hits, labels[origin], targets, bench.classes)
         scores.table("transfer_label_accuracy", table)
         scores.add_means("transfer", {"label_accuracy": hits}, bench.seed, origin)
         same = bench.judge.predict(bench.reconstructions) == labels
         scores.add_means("transfer_same", {"label_accuracy": same}, bench.seed)
     cycle(bench, scores, made)
-    score_features(bench, scores, features, made)
+    if style is None:
+        scores.skip(
+            "transfer: no style in features: give an encoder of it, "
+            'style=Judge.trained_on(dataset, task="style")'
+        )
+    else:
+        score_features(bench, scores, style, made)
     score_strokes(bench, scores, made)
     if truth is not None:
         score_truth(bench, scores, truth, made)
@@ -83,14 +103,6 @@ def other_labels(labels: np.ndarray, classes: int) -> tuple[np.ndarray, np.ndarr
     return ((labels[:, None] + hops) % classes).ravel(), np.arange(len(labels)).repeat(each)
 
 
-def cells(hits: np.ndarray, rows: np.ndarray, columns: np.ndarray, classes: int) -> np.ndarray:
-    """Share of hits by source and target (K, K), NaN where there is none."""
-    cell, size = rows * classes + columns, classes * classes
-    with np.errstate(invalid="ignore"):
-        share = np.bincount(cell, hits, minlength=size) / np.bincount(cell, minlength=size)
-    return share.reshape(classes, classes)
-
-
 def cycle(bench: Bench, scores: Scores, made: Transferred) -> None:
     """There and back, a -> b -> a: x' = G(E(x, a), b), x'' = G(E(x', b), a).
 
@@ -109,18 +121,23 @@ def cycle(bench: Bench, scores: Scores, made: Transferred) -> None:
     scores.add_means("transfer", values, bench.seed, made.origin)
 
 
-def score_features(bench: Bench, scores: Scores, features: np.ndarray, made: Transferred) -> None:
-    """Style as what the judge's features still hold within a class: valid for any images."""
-    sources, labels, classes = bench.real_features, bench.labels(), bench.classes
-    rebuilt = bench.judge.features(bench.reconstructions)
+def score_features(bench: Bench, scores: Scores, style: Judge, made: Transferred) -> None:
+    """Style as what the encoder of style sees within a class: valid for any images."""
+    labels, classes = bench.labels(), bench.classes
+    scores.about["style_encoder"] = str(style)
+    sources, rebuilt, result = (
+        style.features(pixels) for pixels in (bench.real.pixels, bench.reconstructions, made.pixels)
+    )
     mixed = shuffled_within(labels[made.origin] * classes + made.targets, bench.random("features"))
-    for name, result, targets, origin, same in (
-        ("features", features, made.targets, made.origin, False),
-        ("shuffled_features", features, made.targets, made.origin[mixed], False),
+    for name, features, targets, origin, same in (
+        ("features", result, made.targets, made.origin, False),
+        ("shuffled_features", result, made.targets, made.origin[mixed], False),
         ("same_features", rebuilt, labels, None, True),
     ):
-        kept = features_kept(sources, labels, result, targets, origin, num_classes=classes)
-        scores.add(f"transfer_{name}", summary(kept, same))
+        kept = features_kept(
+            sources, labels, features, targets, origin, num_classes=classes, seed=bench.seed
+        )
+        add_kept(scores, f"transfer_{name}", kept, same)
 
 
 def score_strokes(bench: Bench, scores: Scores, made: Transferred) -> None:
@@ -129,7 +146,7 @@ def score_strokes(bench: Bench, scores: Scores, made: Transferred) -> None:
     if source is None:
         scores.skip(
             "transfer: no thickness, slant, width: the images are not bright strokes on a dark "
-            "ground; style is measured in the judge's features alone"
+            "ground; style is measured in features alone"
         )
         return
     card = score_transfer(
@@ -142,13 +159,13 @@ def score_strokes(bench: Bench, scores: Scores, made: Transferred) -> None:
         seed=bench.seed,
     )
     same = score_transfer(
-        source, labels, measure(bench.reconstructions), labels, num_classes=classes
+        source, labels, measure(bench.reconstructions), labels, num_classes=classes, seed=bench.seed
     )
     scores.values["transfer_blank"] = float(card.blank)
     for style, kept in card.styles.items():
-        scores.add(f"transfer_{style}", summary(kept, False))
-        scores.add(f"transfer_shuffled_{style}", summary(card.shuffled[style], False))
-        scores.add(f"transfer_same_{style}", summary(same.styles[style], True))
+        add_kept(scores, f"transfer_{style}", kept)
+        add_kept(scores, f"transfer_shuffled_{style}", card.shuffled[style])
+        add_kept(scores, f"transfer_same_{style}", same.styles[style], same=True)
         for name in ("r", "slope", "bias"):
             diagonal, others = (getattr(one.styles[style], name) for one in (same, card))
             table = np.where(np.eye(classes, dtype=bool), diagonal, others)
@@ -159,9 +176,11 @@ def score_strokes(bench: Bench, scores: Scores, made: Transferred) -> None:
         scores.skip(f"transfer: no control by prior latents: {error}")
         return
     origin = bench.random("prior origin").permutation(len(labels))
-    drawn = score_transfer(source, labels, prior, labels, origin, num_classes=classes)
+    drawn = score_transfer(
+        source, labels, prior, labels, origin, num_classes=classes, seed=bench.seed
+    )
     for style, kept in drawn.styles.items():
-        scores.add(f"transfer_prior_{style}", summary(kept, False))
+        add_kept(scores, f"transfer_prior_{style}", kept)
 
 
 def score_truth(bench: Bench, scores: Scores, truth: Truth, made: Transferred) -> None:
@@ -180,15 +199,10 @@ def score_truth(bench: Bench, scores: Scores, truth: Truth, made: Transferred) -
     scores.add_means("transfer", values, bench.seed, made.origin)
 
 
-def summary(kept: StyleKept, same: bool) -> dict[str, float]:
-    """Means over the cells that count: r, slope, bias, abs_bias, and retrieval where there is."""
-    means = kept.mean(same=same)
-    return {name: value for name, value in means.items() if name not in ("cells", "undefined")}
-
-
-def shuffled_within(groups: np.ndarray, random: np.random.Generator) -> np.ndarray:
-    """A permutation (N,) that leaves each row in its group."""
-    chance = random.random(len(groups))
-    rows = np.empty(len(groups), dtype=np.int64)
-    rows[np.argsort(groups, kind="stable")] = np.lexsort((chance, groups))
-    return rows
+def add_kept(scores: Scores, prefix: str, kept: StyleKept, same: bool = False) -> None:
+    """Means over the cells that count, with intervals: r, slope, bias, abs_bias, and retrieval
+    where there is.
+    """
+    means = kept.mean(same)
+    scores.add(prefix, {name: means[name] for name in means if name not in ("cells", "undefined")})
+    scores.add_intervals(prefix, kept.intervals(same))

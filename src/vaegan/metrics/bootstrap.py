@@ -6,14 +6,21 @@ several seeds say how it would differ had the model been trained again.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from vaegan.errors import DataError
 
-__all__ = ["Interval", "bootstrap", "mean_interval", "ratio_interval", "seed_interval"]
+__all__ = [
+    "Interval",
+    "mean_interval",
+    "normal_interval",
+    "ratio_interval",
+    "resampled",
+    "seed_interval",
+]
 
 RESAMPLES = 1000
 BLOCK = 4_000_000  # drawn rows held at once
@@ -86,23 +93,24 @@ def ratio_interval(
     return _percentile(value, np.concatenate(drawn), level, n)
 
 
-def bootstrap(
-    statistic: Callable[[np.ndarray], float],
-    count: int,
-    level: float = 0.95,
-    resamples: int = RESAMPLES,
-    seed: int = 0,
-) -> Interval:
-    """Percentile bootstrap of any statistic of `count` rows: statistic(rows int64 (count,)).
+def resampled(count: int, resamples: int = 200, seed: int = 0) -> np.ndarray:
+    """How often each of `count` rows is drawn in each bootstrap sample, float64 (resamples, count).
 
-    Not for distances between sets (Frechet, kernel, neighbourhoods): a row drawn twice is a
-    neighbour at distance 0, which shifts them all.
+    For statistics that take weights. Not for distances between sets (Frechet, kernel,
+    neighbourhoods): a row drawn twice is a neighbour at distance 0, which shifts them all.
     """
-    if count < 1:
-        raise DataError(f"cannot draw from {count} rows: give at least one")
-    random = np.random.default_rng(seed)
-    drawn = [statistic(random.integers(count, size=count)) for _ in range(resamples)]
-    return _percentile(float(statistic(np.arange(count))), np.array(drawn), level, count)
+    rows = np.random.default_rng(seed).integers(count, size=(resamples, count))
+    rows += count * np.arange(resamples)[:, None]
+    counts = np.bincount(rows.ravel(), minlength=resamples * count)
+    return counts.reshape(resamples, count).astype(float)
+
+
+def normal_interval(value: float, deviation: float, count: int, level: float = 0.95) -> Interval:
+    """The interval of a value of which the standard error is known: value +- 1.96 deviation."""
+    from scipy import stats
+
+    reach = float(stats.norm.ppf(0.5 + level / 2)) * deviation
+    return Interval(value, value - reach, value + reach, level, count)
 
 
 def seed_interval(values: Sequence[float], level: float = 0.95) -> Interval:

@@ -26,6 +26,7 @@ from vaegan.randomness import generator, seeded
 
 __all__ = [
     "DEFAULT_SETTINGS",
+    "STYLE_SETTINGS",
     "Classifier",
     "Progress",
     "TrainingSettings",
@@ -72,6 +73,8 @@ class TrainingSettings:
 
 
 DEFAULT_SETTINGS = TrainingSettings()
+STYLE_SETTINGS = TrainingSettings(steps=800, rotation=0.0, scaling=0.0)
+"""Of an encoder of style: turns and sizes are style, the place of a glyph in its image is not."""
 
 
 class Classifier(nn.Module):
@@ -164,13 +167,16 @@ def train_encoder(
     settings: TrainingSettings = DEFAULT_SETTINGS,
     progress: Progress | None = None,
     device: str = "cpu",
+    labels: np.ndarray | None = None,
 ) -> Classifier:
-    """Train the same network without labels, to know an image again; eval mode.
+    """Train the same network to know an image again; eval mode.
 
     Two differently disturbed copies of each image of a batch go in; from the 32 logits as a
     direction, each copy has to find the other among all others: the normalised temperature-scaled
     cross-entropy of SimCLR (Chen, Kornblith, Norouzi and Hinton 2020, eq. 1), one way, temperature
-    0.2. At most 2,250 steps, as each takes two copies. Arguments as in `train_classifier`.
+    0.2. At most 2,250 steps, as each takes two copies. labels: find it among the images of its own
+    label alone, so that the label is no help and style is all there is to go by. The other
+    arguments as in `train_classifier`.
     """
     settings = replace(settings, steps=min(settings.plan(pixels)[0], 2250))
 
@@ -180,6 +186,9 @@ def train_encoder(
         one, other = known_again(net, _placed(torch.cat(copies), device)).chunk(2)
         same = torch.eye(len(one), device=device)
         likeness = torch.cat([one @ other.T, one @ one.T - 100 * same], dim=1)
+        if labels is not None:
+            own = torch.from_numpy(labels[rows]).to(device)
+            likeness = likeness - 100.0 * (own[:, None] != own).repeat(1, 2)
         return F.cross_entropy(likeness / TEMPERATURE, torch.arange(len(one), device=device))
 
     return _train(pixels, DIRECTIONS, settings, loss, progress, device)

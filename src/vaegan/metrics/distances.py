@@ -27,6 +27,7 @@ __all__ = [
     "Reference",
     "compare_features",
     "compare_features_by_class",
+    "distance_errors",
     "distances",
     "frechet_distance",
     "kernel_distance",
@@ -35,6 +36,7 @@ __all__ = [
 ]
 
 BLOCK = 1000
+GROUPS = 20  # of the jackknife
 
 
 @dataclass(frozen=True)
@@ -135,6 +137,30 @@ def _kernel_total(a: np.ndarray, b: np.ndarray) -> float:
         root += 1
         total += float(np.square(root).ravel() @ root.ravel())
     return total
+
+
+def distance_errors(real: np.ndarray | Reference, generated: np.ndarray) -> dict[str, float]:
+    """Standard errors of frechet_distance and kernel_distance by a grouped jackknife: how far they
+    move when every 20th image of both sets is left out (Shao and Wu 1989), those that can be had.
+
+    That of the kernel distance is found on the first 1,500 images of each set at most, and scaled
+    by the root of their share: right for distances well above 0, too large close to it.
+    """
+    reference = _reference(real)
+    found = {}
+    for measure, most in ((frechet_distance, None), (kernel_distance, 1500)):
+        one, other = reference.features[:most], generated[:most]
+        try:
+            values = [
+                measure(*(x[np.arange(len(x)) % GROUPS != group] for x in (one, other)))
+                for group in range(GROUPS)
+            ]
+        except VaeganError:
+            continue
+        share = min(len(one) / len(reference.features), len(other) / len(generated))
+        variance = (GROUPS - 1) * np.var(values) * share
+        found[measure.__name__] = float(np.sqrt(variance))
+    return found
 
 
 @dataclass(frozen=True)
