@@ -2,19 +2,20 @@
 
 import json
 import math
+from functools import partial
 
 import pytest
-import torch
 
 from vaegan import alarms
-from vaegan.config import ObjectiveConfig
 from vaegan.data import load_dataset
+from vaegan.metrics.classifier import TrainingSettings
+from vaegan.metrics.judge import Judge
+from vaegan.model import Model
+from vaegan.optimisers import Average
 from vaegan.rundir import RunDirectory
 from vaegan.settings import Budget, resolve
 from vaegan.training import train
 from vaegan.watch import Watch
-
-CLASSES = 10
 
 
 @pytest.fixture(scope="module")
@@ -22,116 +23,59 @@ def digits():
     return load_dataset("digits")
 
 
-def normal(*shape: int, seed: int = 0) -> torch.Tensor:
-    return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
-
-
 # ── the checks ───────────────────────────────────────────────────────────────────────────────────
 
 
-def test_posterior_collapse_is_the_mean_kl_below_a_hundredth_of_a_nat() -> None:
-    kl = torch.full((100, 4), 0.009)
-    alarm = alarms.posterior_collapse(kl)
-    assert alarm is not None and alarm.value == pytest.approx(0.009)
-    assert alarm.name == "posterior-collapse" and "0.0090 nats" in alarm.text
-    # One latent of four that carries something is an unused latent, not a collapse.
-    kl[:, 0] = 1.0
-    assert alarms.posterior_collapse(kl) is None
-
-
-def test_label_effect_is_the_share_of_the_deviation() -> None:
-    # x = a z + b y with independent unit z, y: the effect is b / sqrt(a^2 + b^2).
-    codes, labels = normal(400, 1, 64), normal(1, CLASSES, 64, seed=1)
-    for a, b, flagged in ((1.0, 0.05, True), (1.0, 0.2, False), (0.0, 1.0, False)):
-        alarm = alarms.label_ignored(a * codes + b * labels)
-        assert (alarm is not None) == flagged
-        if alarm:
-            assert alarm.value == pytest.approx(b / math.hypot(a, b), rel=0.1)
-    assert alarms.label_ignored(torch.zeros(4, CLASSES, 8)).value == 0.0
-
-
-def test_a_judge_that_reads_other_labels_than_asked() -> None:
-    asked = torch.arange(200) % CLASSES
-    assert alarms.label_disobeyed(asked, asked, CLASSES) is None
-    alarm = alarms.label_disobeyed(torch.zeros_like(asked), asked, CLASSES)
-    assert alarm is not None and alarm.value == pytest.approx(0.1)
-    assert alarm.limit == pytest.approx(0.1 + 0.25 * 0.9)
-
-
-def test_linear_accuracy_equals_linear_discriminant_analysis() -> None:
-    from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
-
-    labels = torch.arange(600) % 3
-    means = normal(600, 5) + 1.2 * normal(3, 5, seed=1)[labels]
-    fitted = LinearDiscriminantAnalysis(priors=[1 / 3] * 3).fit(means[:300], labels[:300])
-    expected = fitted.score(means[300:], labels[300:])
-    found = alarms.linear_accuracy(
-        means[:300].double(), labels[:300], means[300:].double(), labels[300:], 3
-    )
-    assert found == pytest.approx(expected, abs=0.011)
-    assert 0.5 < found < 0.95
-
-
-def test_a_code_that_repeats_the_label_is_named_and_pure_style_is_not() -> None:
-    labels = torch.arange(1000) % CLASSES
-    style = normal(1000, 8)
-    assert alarms.label_leaks(style, labels, CLASSES) is None
-    alarm = alarms.label_leaks(style + 5 * normal(CLASSES, 8, seed=1)[labels], labels, CLASSES)
-    assert alarm is not None and alarm.value > 0.95 and "chance is 10%" in alarm.text
-    # A class without any image is never read.
-    assert alarms.label_leaks(style, labels.clamp(max=3), CLASSES) is None
-
-
-ENTROPY = math.log(2)
-
-
 @pytest.mark.parametrize(
-    ("real", "fake", "wins", "loses"),
+    ("name", "check", "limit", "below"),
     [
-        (0.01, 0.02, True, False),
-        (0.3, 0.4, False, False),
-        (0.6, 0.7, False, False),
-        (ENTROPY, ENTROPY, False, True),
-        (0.1, 1.6, False, True),
+        ("posterior-collapse", alarms.posterior_collapse, 0.01, True),
+        ("label-ignored", alarms.label_ignored, 0.1, True),
+        ("label-disobeyed", partial(alarms.label_disobeyed, classes=10), 0.1 + 0.25 * 0.9, True),
+        ("label-leaks", partial(alarms.label_leaks, classes=10), 0.1 + 0.5 * 0.9, False),
+        ("discriminator-wins", alarms.discriminator_wins, 0.05, True),
+        ("discriminator-loses", alarms.discriminator_loses, 0.99, False),
     ],
 )
-def test_costs_are_weighed_against_a_guess(real, fake, wins, loses) -> None:
-    rows = [{"real_cost": real, "fake_cost": fake}] * 10
-    config = ObjectiveConfig()
-    assert alarms.weighed_cost(rows, config) == pytest.approx((real + fake) / 2 / ENTROPY)
-    assert (alarms.discriminator_wins(rows, config) is not None) == wins
-    assert (alarms.discriminator_loses(rows, config) is not None) == loses
-    assert alarms.discriminator_wins(rows[:9], config) is None  # too few to tell
+def test_a_value_beyond_its_limit_is_named(name, check, limit, below) -> None:
+    good, bad = (limit * 1.01, limit * 0.5) if below else (limit * 0.99, limit * 2)
+    assert check(good) is None and check(math.nan) is None
+    alarm = check(bad)
+    assert (alarm.name, alarm.value, alarm.limit) == (name, bad, pytest.approx(limit))
+    assert alarm.severity == pytest.approx(2)
 
 
-def test_uneven_weights_and_the_hinge_have_their_own_guess() -> None:
-    # The tutorial weighs real : fake = 1 : 3: the best guess is 1/4, and costs H(1/4).
-    tutorial = ObjectiveConfig(real_weight=0.25, prior_weight=0.5, reconstruction_weight=0.25)
-    rows = [{"real_cost": -math.log(0.25), "fake_cost": -math.log(0.75)}] * 10
-    assert alarms.weighed_cost(rows, tutorial) == pytest.approx(1.0)
-    hinge = ObjectiveConfig(adversarial_loss="hinge", real_weight=1, prior_weight=1)
-    rows = [{"real_cost": 0.3, "fake_cost": 0.3, "gan": 0.06}] * 10
-    assert alarms.weighed_cost(rows, hinge) == pytest.approx(0.03)
-    assert alarms.discriminator_wins(rows, hinge) is not None
+def test_texts_hold_the_value_and_chance() -> None:
+    assert "0.0090 nats" in alarms.posterior_collapse(0.009).text
+    assert "98%" in alarms.label_leaks(0.98, 10).text
+    for alarm in (alarms.label_leaks(0.98, 10), alarms.label_disobeyed(0.1, 10)):
+        assert "chance is 10%" in alarm.text
 
 
-def test_spread_is_the_root_mean_square_distance_of_pairs() -> None:
-    images = normal(7, 3, 4)
-    pairs = [(images[i] - images[j]).square().mean() for i in range(7) for j in range(7) if i != j]
-    assert alarms.spread(images) == pytest.approx(torch.stack(pairs).mean().sqrt().item())
+def test_collapsed_classes_are_called_by_name() -> None:
+    names = ("shirt", "bag", "boot")
+    assert alarms.samples_collapsed([0.26, 1.3, None], names) is None
+    alarm = alarms.samples_collapsed([0.2, 0.9, 0.1], names)
+    assert alarm is not None and "samples of class shirt, boot are" in alarm.text
+    assert alarm.value == 0.1
+    # Without classes there is one set, and nothing to name.
+    assert "class" not in alarms.samples_collapsed([0.1]).text
 
 
-def test_collapsed_classes_are_named() -> None:
-    real = [normal(20, 49, seed=i) for i in range(3)]
-    samples = torch.stack([normal(16, 49, seed=10 + i) for i in range(3)])
-    assert alarms.samples_collapsed(samples, real) is None
-    samples[1] *= 0.1
-    alarm = alarms.samples_collapsed(samples, real)
-    assert alarm is not None and "label 1 " in alarm.text
-    assert alarm.value == pytest.approx(0.1, rel=0.15)
-    # Without labels there is one set, and nothing to number; one real image is no yardstick.
-    assert "label" not in alarms.samples_collapsed(samples[1:2], real[:1]).text
-    assert alarms.samples_collapsed(samples[1:2], [real[0][:1]]) is None
+def test_every_value_of_a_look_is_checked_and_a_missing_one_is_not() -> None:
+    bad = {
+        "latents_kl_per_latent": 0.0,
+        "latents_label_read": 1.0,
+        "label_effect": 0.0,
+        "prior_label_accuracy": 0.1,
+        "prior_spread_by_class": [0.0] * 10,
+    }
+    names = [str(label) for label in range(10)]
+    found = [alarm.name for alarm in alarms.raised(bad | {"discriminator_cost": 0.0}, names)]
+    assert len(set(found)) == len(found) == 6 and "discriminator-wins" in found
+    (alarm,) = alarms.raised({"discriminator_cost": 1.0}, names)
+    assert alarm.name == "discriminator-loses"
+    assert alarms.raised({}, names) == []
 
 
 # ── the watch over real runs ─────────────────────────────────────────────────────────────────────
@@ -160,25 +104,6 @@ def watched(path, digits, system, steps=240, **changes):
     return watch
 
 
-HEALTHY = {
-    "vae": {},
-    "gan": {},
-    "vae-gan": {},
-    "cgan": {},
-    "cvae": {"objective__kl_weight": 8},
-    "cvae-gan": {"objective__kl_weight": 12, "objective__adversarial_weight": 20},
-}
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("system", HEALTHY)
-def test_healthy_runs_raise_no_alarm(tmp_path, digits, system) -> None:
-    watch = watched(tmp_path, digits, system, **HEALTHY[system])
-    assert watch.looks >= 5
-    assert [alarm.text for alarm in watch.alarms] == []
-    assert not (tmp_path / "alarms.jsonl").exists()
-
-
 def test_an_alarm_is_given_once_and_kept(tmp_path, capfd, digits) -> None:
     name = "posterior-collapse"
     watch = watched(tmp_path, digits, "cvae", objective__kl_weight=1000)
@@ -187,30 +112,6 @@ def test_an_alarm_is_given_once_and_kept(tmp_path, capfd, digits) -> None:
     (line,) = (line for line in lines if line["name"] == name)
     assert 100 < line["step"] <= 240
     assert capfd.readouterr().err.count(line["text"]) == 1
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("name", "system", "changes"),
-    [
-        ("label-leaks", "cvae", {"objective__kl_weight": 0}),
-        ("discriminator-wins", "cgan", {"optimiser__decoder_lr": 1e-7}),
-        ("discriminator-loses", "cgan", {"optimiser__discriminator_lr": 1e-9}),
-        ("samples-collapsed", "cgan", {"optimiser__discriminator_lr": 1e-9}),
-    ],
-)
-def test_planted_failures_are_named(tmp_path, digits, name, system, changes) -> None:
-    watch = watched(tmp_path, digits, system, **changes)
-    assert [alarm.name for alarm in watch.alarms].count(name) == 1
-
-
-def test_a_decoder_that_cannot_see_the_label_is_named(tmp_path, digits) -> None:
-    config = resolve(digits, system="cvae", recipe="dense")
-    lines = tuple(line for line in config.model.architecture.decoder if line != "label")
-    watch = watched(tmp_path, digits, "cvae", model__architecture__decoder=json.dumps(lines))
-    assert "label-ignored" in [alarm.name for alarm in watch.alarms]
-    alarm = next(alarm for alarm in watch.alarms if alarm.name == "label-ignored")
-    assert alarm.value == pytest.approx(0.0, abs=1e-4)
 
 
 @pytest.mark.slow
@@ -241,12 +142,13 @@ def test_looks_are_spaced_by_their_cost(tmp_path, digits) -> None:
             pass
 
     watch = Slow(RunDirectory(tmp_path))
+    untrained = Model(resolve(digits, system="vae").model)
 
     class Progress:
         step, seconds = 0, 0.0
 
     class Trainer:
-        progress = Progress()
+        progress, average = Progress(), Average(untrained, 0.9)
 
     trainer = Trainer()
     watch.started(trainer, 0.0)
@@ -257,7 +159,87 @@ def test_looks_are_spaced_by_their_cost(tmp_path, digits) -> None:
     assert watch.spent <= 0.025 * 1000
 
 
-def test_alarms_of_another_run_are_forgotten(tmp_path, digits) -> None:
-    (tmp_path / "alarms.jsonl").write_text('{"name": "old"}\n')
+def test_alarms_and_looks_of_another_run_are_forgotten(tmp_path, digits) -> None:
+    for name in ("alarms.jsonl", "looks.jsonl"):
+        (tmp_path / name).write_text('{"step": 7, "name": "old"}\n')
     watched(tmp_path, digits, "vae", steps=2)
+    assert not (tmp_path / "alarms.jsonl").exists() and not (tmp_path / "looks.jsonl").exists()
+
+
+def test_a_look_is_a_line_of_values_and_a_resumed_run_goes_on_with_them(tmp_path, digits) -> None:
+    run = RunDirectory(tmp_path)
+    first = watched(tmp_path, digits, "cvae", steps=130)
+    rows = run.look_rows()
+    assert len(rows) == first.looks > 1
+    assert rows[0]["step"] == 100 and rows[0]["look_seconds"] > 0
+    assert rows[-1]["seconds"] == pytest.approx(run.rows()[-1]["seconds"], rel=0.3)
+    assert sum(row["look_seconds"] for row in rows) <= first.spent
+    # Two looks of a run that was killed before its next checkpoint, and the rest of a third.
+    with run.looks.open("a") as file:
+        file.write('{"step": 131}\n{"step": 139}\n{"step": 14')
+    again = watched(tmp_path, digits, "cvae", steps=200)
+    steps = [row["step"] for row in run.look_rows()]
+    assert steps == sorted(set(steps)) and len(steps) == first.looks + again.looks
+    assert steps[: len(rows)] == [row["step"] for row in rows]
+    assert 131 not in steps[: len(rows)] and steps[-1] > 139
+
+
+# ── the shipped recipe ───────────────────────────────────────────────────────────────────────────
+
+SYSTEMS = ("vae", "cvae", "gan", "cgan", "vae-gan", "cvae-gan")
+STEPS = 240
+
+
+@pytest.fixture(scope="module")
+def judge(digits, tmp_path_factory) -> Judge:
+    settings = TrainingSettings(width=16, num_features=32, steps=150, batch=64)
+    found = Judge.trained_on(digits, tmp_path_factory.mktemp("judges"), settings=settings)
+    assert found.accuracy > 0.95
+    return found
+
+
+def shipped(path, digits, judge, system, **changes):
+    """A short run of the recipe as it is shipped, under a watch with time for more looks."""
+    config = resolve(digits, system=system, recipe="default", overrides=changes)
+    watch = Watch(RunDirectory(path), judge, share=0.1)
+    train(RunDirectory(path), config, digits, Budget(steps=STEPS), watchers=[watch])
+    assert watch.looks >= 3
+    return watch
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_shipped_recipe_raises_no_alarm(tmp_path, digits, judge, system) -> None:
+    watch = shipped(tmp_path, digits, judge, system)
+    assert [alarm.text for alarm in watch.alarms] == []
     assert not (tmp_path / "alarms.jsonl").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("system", "changes", "names"),
+    [
+        ("vae", {"objective.kl_weight": "1000"}, {"posterior-collapse"}),
+        ("cvae", {"objective.kl_weight": "0"}, {"label-leaks"}),
+        ("cgan", {"optimiser.decoder_lr": "1e-7"}, {"discriminator-wins"}),
+        (
+            "cgan",
+            {"optimiser.discriminator_lr": "1e-9"},
+            {"discriminator-loses", "samples-collapsed"},
+        ),
+    ],
+)
+def test_planted_failures_are_named(tmp_path, digits, judge, system, changes, names) -> None:
+    watch = shipped(tmp_path, digits, judge, system, **changes)
+    given = [alarm.name for alarm in watch.alarms]
+    assert names <= set(given) and len(set(given)) == len(given)
+
+
+@pytest.mark.slow
+def test_a_decoder_that_cannot_see_the_label_is_named(tmp_path, digits, judge) -> None:
+    decoder = resolve(digits, system="cvae", recipe="default").model.architecture.decoder
+    blind = json.dumps([line for line in decoder if line not in {"label", "film"}])
+    watch = shipped(tmp_path, digits, judge, "cvae", **{"model.architecture.decoder": blind})
+    found = {alarm.name: alarm for alarm in watch.alarms}
+    assert found["label-ignored"].value == pytest.approx(0.0, abs=1e-4)
+    assert found["label-disobeyed"].value < 0.2

@@ -56,7 +56,8 @@ def test_the_same_images_at_another_place_are_the_same_question(run, configure):
 
 def test_new_throws_away_the_run_and_nothing_else(run, configure):
     run.start(configure(), new=False)
-    for path in (run.weights, run.stats, run.report, run.figures / "a.png", run.films / "b.mp4"):
+    files = (run.weights, run.stats, run.looks, run.alarms, run.metrics, run.report)
+    for path in (*files, run.figures / "a.png", run.films / "b.mp4"):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text("old")
     (run.checkpoints / "step-00000001").mkdir(parents=True)
@@ -145,9 +146,13 @@ def test_a_row_cut_short_is_left_out(run):
 
 def test_what_lies_beyond_the_checkpoint_is_forgotten(run):
     run.film_weights.mkdir(parents=True)
-    run.stats.write_text("".join(json.dumps({"step": step}) + "\n" for step in (1, 2, 3, 4)))
+    for path in (run.stats, run.looks, run.alarms):
+        path.write_text("".join(json.dumps({"step": step}) + "\n" for step in (1, 2, 3, 4)))
     for step in (0, 2, 3, 4):
         (run.film_weights / f"step-{step:08d}.safetensors").write_text("")
     run.forget_after(2)
-    assert [row["step"] for row in run.rows()] == [1, 2]
+    for rows in (run.rows(), run.look_rows(), run.alarm_rows()):
+        assert [row["step"] for row in rows] == [1, 2]
     assert sorted(int(p.stem[5:]) for p in run.film_weights.iterdir()) == [0, 2]
+    run.forget_after(0)
+    assert not run.looks.exists() and run.look_rows() == []

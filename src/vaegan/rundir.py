@@ -6,8 +6,9 @@ checkpoints/         the newest two; what a resumed run starts from
 stats.jsonl          one JSON object a line: step, losses, speed, what the schedule did
 figures/ films/      pictures; films/weights/ holds what a film is drawn from
 tensorboard/         the same numbers, and samples, where the extra is installed
-metrics.json         what `vaegan evaluate` measured
+looks.jsonl          the same: step, seconds, small measures of the averaged model (`vaegan.looks`)
 alarms.jsonl         what looked wrong during training
+metrics.json         what `vaegan evaluate` measured
 report.html          what `vaegan report` wrote
 """
 
@@ -47,6 +48,7 @@ class RunDirectory:
         self.events = path / "tensorboard"
         self.report = written / "report.html"
         self.metrics = written / "metrics.json"
+        self.looks = path / "looks.jsonl"
         self.alarms = path / "alarms.jsonl"
 
     @classmethod
@@ -93,6 +95,7 @@ class RunDirectory:
                 self.stats,
                 self.report,
                 self.metrics,
+                self.looks,
                 self.alarms,
             ):
                 file.unlink(missing_ok=True)
@@ -140,24 +143,40 @@ class RunDirectory:
 
     def rows(self) -> list[dict[str, Any]]:
         """The rows of stats.jsonl; a line cut short by a crash is left out."""
-        rows = []
-        if self.stats.is_file():
-            for line in self.stats.read_text("utf-8").splitlines():
-                try:
-                    rows.append(json.loads(line))
-                except ValueError:
-                    continue
-        return rows
+        return _rows(self.stats)
+
+    def look_rows(self) -> list[dict[str, Any]]:
+        """The rows of looks.jsonl, as `rows`."""
+        return _rows(self.looks)
+
+    def alarm_rows(self) -> list[dict[str, Any]]:
+        """The rows of alarms.jsonl, as `rows`: step, name, text, value and limit."""
+        return _rows(self.alarms)
 
     def forget_after(self, step: int) -> None:
-        """Drop rows and film weights beyond `step`: the run goes on from there."""
-        rows = [row for row in self.rows() if row["step"] <= step]
-        if self.stats.is_file():
-            with replacing(self.stats) as temporary:
-                temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+        """Drop rows, looks, alarms and film weights beyond `step`: the run goes on from there."""
+        for path in (self.stats, self.looks, self.alarms):
+            rows = [row for row in _rows(path) if row["step"] <= step]
+            if rows:
+                with replacing(path) as temporary:
+                    temporary.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+            else:
+                path.unlink(missing_ok=True)
         for path in self.film_weights.glob("step-*.safetensors"):
             if int(path.stem.removeprefix("step-")) > step:
                 path.unlink()
+
+
+def _rows(path: Path) -> list[dict[str, Any]]:
+    """The objects of a file with one a line; none where there is no file."""
+    rows = []
+    if path.is_file():
+        for line in path.read_text("utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                continue
+    return rows
 
 
 def _differences(old: Any, new: Any, at: str = "") -> Iterator[str]:

@@ -30,7 +30,7 @@ LAYERS = (
     "data config layers",
     "presets schedules networks rundir checkpoint alarms metrics figures",
     "settings model",
-    "objectives optimisers",
+    "objectives optimisers looks",
     "trainer",
     "training watch",
     "gallery estimator evaluation",

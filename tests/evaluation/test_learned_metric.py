@@ -91,7 +91,10 @@ def measured(letters, judge):
     """Return the function that measures a model's metric: bench and scores."""
 
     def of(model: Model) -> tuple[Bench, Scores]:
-        bench, scores = Bench(model, letters, judge, 300), Scores({"seeds": [0]})
+        bench, scores = (
+            Bench(model, letters, judge, 300),
+            Scores({"seeds": [0], "real_images": 300}),
+        )
         measure_metric(bench, scores, ObjectiveConfig())
         return bench, scores
 

@@ -75,7 +75,8 @@ def train(
         CPU threads; results are bit-identical only between runs with the same number.
     alarms
         Say in plain words, on stderr and in alarms.jsonl, when something goes wrong: a posterior
-        collapses, a label is ignored, a discriminator wins. Costs less than 3 % of the time.
+        collapses, a label is ignored, a discriminator wins; and write what was measured for it to
+        looks.jsonl. Costs less than 3 % of the time.
     new
         Throw away the run in the directory and start over.
     dry_run
