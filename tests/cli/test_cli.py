@@ -18,6 +18,7 @@ from PIL import Image
 
 import vaegan as package
 from vaegan.cli import VERBS, app
+from vaegan.evaluation.scores import Scores
 from vaegan.images import read_image_files
 from vaegan.rundir import RunDirectory
 
@@ -313,6 +314,40 @@ def test_report_draws_what_is_missing(works: Any, trained: Any, tmp_path: Path) 
     model = RunDirectory(run).config().model
     for name in ("decoder", "discriminator"):
         assert f"{model.parameters(name):,} parameters" in page
+
+
+def test_a_report_holds_looks_alarms_and_the_evaluation(
+    works: Any, trained: Any, tmp_path: Path
+) -> None:
+    run = RunDirectory(copy_of(trained("gan"), tmp_path / "run"))
+    page = works("report", run.path).paths[0].read_text("utf-8")
+    assert f"metrics.json is not there: vaegan evaluate {run.path} gives it." in page
+    assert not (run.figures / "looks.png").exists()
+
+    about = {
+        "extractor_about": "judge of digits: 99.60 %",
+        "generated_images": 500,
+        "floor": "real",
+    }
+    about |= {"real_images": 500, "split": "test", "data": "digits"}
+    values = {"prior_frechet_distance": 3.21, "prior_label_accuracy": 0.945}
+    intervals = {"prior_label_accuracy": (0.94, 0.95)}
+    Scores(about, values, intervals, skipped=["latents: <none>"]).write(run.metrics)
+    Image.new("RGB", (40, 30)).save(run.figures / "learned-metric.png")
+    run.looks.write_text('{"step": 100, "prior_spread": 0.9}\n{"step": 200, "prior_spread": 1}\n')
+    run.alarms.write_text('{"step": 100, "name": "label-leaks", "text": "the code repeats it"}\n')
+    page = works("report", run.path).paths[0].read_text("utf-8")
+    assert "judge of digits: 99.60 %" in page and "Not measured: latents: &lt;none&gt;" in page
+    assert "<td>Fréchet distance</td>" in page and '<td class="number">.945 ± .005</td>' in page
+    assert "Alarm at step 100: the code repeats it." in page
+    assert "Pairs by the learned metric" in page and 'width="40" height="30"' in page
+    picture(run.figures / "looks.png")
+
+    newer = run.metrics.stat().st_mtime + 10
+    os.utime(run.weights, (newer, newer))
+    page = works("report", run.path).paths[0].read_text("utf-8")
+    assert "metrics.json is older than the model: vaegan evaluate" in page
+    assert "judge of digits" not in page and "Pairs by the learned metric" not in page
 
 
 # ── help, and real processes ─────────────────────────────────────────────────────────────────

@@ -114,6 +114,7 @@ def test_shares_are_named_so_and_left_out_when_always_whole():
         (["loss/encoder", "loss/decoder"], ["encoder", "decoder"]),
         (["encoder_loss", "decoder_loss"], ["encoder", "decoder"]),
         (["real_cost", "fooling"], ["real cost", "fooling"]),
+        (["prior_label_accuracy", "transfer_label_accuracy"], ["prior", "transfer"]),
         (["feature_matching"], ["feature matching"]),
     ],
 )

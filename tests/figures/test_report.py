@@ -13,7 +13,7 @@ from PIL import Image
 from vaegan.errors import DataError, RunError
 from vaegan.figures.film import write_film
 from vaegan.figures.output import save
-from vaegan.figures.report import Film, Picture, Section, text, write_report
+from vaegan.figures.report import Film, Picture, Section, Table, text, write_report
 
 HOSTILE = [
     "<script>alert(1)</script>",
@@ -92,7 +92,9 @@ def test_everything_is_in_the_page(tmp_path, film):
         sections=[
             Section("Pictures", "First.\n\nSecond.", [Picture(drawn, "Noise", "grains"), saved]),
             Section("Films", films=[Film(film, "Grey")]),
-            Section("Table", table=[("name", "value"), ("a", 1.23456), ("b", None), ("c", 7)]),
+            Section(
+                "Table", tables=[Table([("name", "value"), ("a", 1.23456), ("b", None), ("c", 7)])]
+            ),
         ],
     )
     first, second = page.of("img")
@@ -131,6 +133,20 @@ def test_everything_is_in_the_page(tmp_path, film):
     assert page.text("b") == ["Figure 1.", "Figure 2.", "Figure 3."]
     assert [w.strip() for w in page.text("figcaption") if w.strip()] == ["Noise", "Grey"]
     assert [p.name for p in (tmp_path / "deep").iterdir()] == ["report.html"]
+
+
+def test_text_that_reads_as_a_number_is_flush_right(tmp_path):
+    header = ("measure", "aim", "value", "real")
+    rows = [
+        ("Fréchet", "↓", "1,234 ± 1.5", "–"),
+        ("slope", "→1", "−.02", ".945 ± .004"),
+        ("none", "", None, ""),
+    ]
+    tables = [Table([header, *rows], "Measures"), Table([("n",), ("7 of 9",)], "Counts")]
+    page = write(tmp_path / "r.html", sections=[Section("One", tables=tables)])
+    classes = [a.get("class") for a in page.of("td")]
+    assert classes == [None, None, "number", "number"] * 3 + [None]
+    assert [p for p in page.text("p") if p.strip()] == ["Measures", "Counts"]
 
 
 def test_the_table_of_contents_leads_to_the_sections(tmp_path):
@@ -173,9 +189,7 @@ def test_hostile_names_are_shown_as_text(tmp_path, name):
         summary=name,
         facts=[(name, name)],
         sections=[
-            Section(
-                name, name, [Picture(noise(), name)], table=[(name,), (name,)], table_caption=name
-            ),
+            Section(name, name, [Picture(noise(), name)], tables=[Table([(name,), (name,)], name)]),
             Section("Other", images=[Picture(noise(), "", name)]),
         ],
     )
@@ -237,7 +251,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path):
         (Section("One", images=[tmp_path / "text.png"]), "no PNG or WebP"),
         (Section("One", films=[tmp_path / "text.png"]), "no PNG or WebP"),
         (Section("One", films=[tmp_path / "broken.mp4"]), "no readable MP4"),
-        (Section("One", table=[("a", "b"), (1,)]), "1 cells, its header 2"),
+        (Section("One", tables=[Table([("a", "b"), (1,)])]), "1 cells, its header 2"),
     ):
         with pytest.raises(DataError) as error:
             write(path, sections=[section])

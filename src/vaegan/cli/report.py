@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from vaegan.figures.report import Section
 
+INDENT = "\N{EM SPACE}"  # HTML swallows the spaces that indent a measure
+LOOKS = "The measures of an evaluation at a small size, on training images and a few hundred draws."
+
 
 @dataclass(frozen=True)
 class Entry:
@@ -43,7 +46,7 @@ TEXTS = {
     "Manifold": "Two latents vary over the central 90 % of the prior, the others are zero.",
     "Latent space": "Where the encoder puts the test images. In a conditional model the classes "
     "ought to lie on top of one another: the label is given, so the code need not repeat it.",
-    "Training": "The values that were written to stats.jsonl.",
+    "Training": "The values that were written to stats.jsonl and, every so often, to looks.jsonl.",
 }
 
 
@@ -74,9 +77,10 @@ def report(
     data: Data = None,
     out: Annotated[Path | None, Parameter(help="The file; RUN/report.html when left out.")] = None,
 ) -> None:
-    """Write one self-contained HTML page with the pictures, the losses and the settings.
+    """Write one self-contained HTML page: pictures, films, measures, losses, alarms and settings.
 
-    Films that `vaegan figures` has drawn are used; missing and outdated pictures are drawn.
+    Films that `vaegan figures` has drawn and what `vaegan evaluate` has measured are used; missing
+    and outdated pictures are drawn.
     """
     from vaegan.figures.report import write_report
 
@@ -90,7 +94,7 @@ def report(
             kicker="vaegan",
             summary=_summary(model.system),
             facts=_facts(opened),
-            sections=list(_sections(opened)),
+            sections=[*_sections(opened), _evaluation(opened)],
         )
     )
 
@@ -99,6 +103,7 @@ def album(opened: Opened) -> Iterator[Entry]:
     """The pictures this system can have."""
     from vaegan import gallery
     from vaegan.figures.curves import curves
+    from vaegan.looks import PANELS
 
     model, family = opened.model, opened.model.config.family
     names, invert = model.config.class_names, inverted(opened)
@@ -157,6 +162,13 @@ def album(opened: Opened) -> Iterator[Entry]:
             "Losses, costs, gradients and speed.",
             lambda: curves(_curve_rows(opened), title="Training"),
         )
+    if looks := opened.run.look_rows():
+        yield Entry(
+            "looks",
+            "Training",
+            LOOKS,
+            lambda: curves(looks, groups=PANELS, title="Looks of the watch"),
+        )
 
 
 def _transfer(model, opened: Opened, label: int, invert: bool) -> Image.Image:  # type: ignore[no-untyped-def]
@@ -184,13 +196,50 @@ def _sections(opened: Opened) -> Iterator[Section]:
     for entry in album(opened):
         if entry.featured:
             path = opened.run.figures / f"{entry.name}.png"
-            if not path.is_file() or path.stat().st_mtime < opened.run.weights.stat().st_mtime:
+            if not _current(path, opened):
                 save(entry.draw(), path)
             pictures.setdefault(entry.heading, []).append(Picture(path, entry.caption))
     films = sorted(opened.run.films.glob("*.mp4"))[:2]
     for heading, images in pictures.items():
         shown = [Film(path, "The same plane through training.") for path in films]
-        yield Section(heading, TEXTS[heading], images, shown if heading == "Manifold" else [])
+        words = [TEXTS[heading]]
+        if heading == "Training":
+            words += [f"Alarm at step {a['step']}: {a['text']}." for a in opened.run.alarm_rows()]
+        films_here = shown if heading == "Manifold" else []
+        yield Section(heading, "\n\n".join(words), images, films_here)
+
+
+def _evaluation(opened: Opened) -> Section:
+    """What `vaegan evaluate` measured and drew; how to get it, where there is nothing current."""
+    from vaegan.cli.scoreboard import described
+    from vaegan.evaluation.comparison import summarised
+    from vaegan.evaluation.measures import cell, filled
+    from vaegan.evaluation.scores import Scores
+    from vaegan.figures.report import Picture, Section, Table
+
+    run = opened.run
+    if not _current(run.metrics, opened):
+        why = "is older than the model" if run.metrics.is_file() else "is not there"
+        return Section("Evaluation", f"metrics.json {why}: vaegan evaluate {run.path} gives it.")
+    scores = Scores.read(run.metrics)
+    values = summarised([scores])
+    tables = []
+    for group, columns, rows in filled(values):
+        body = []
+        for row in rows:
+            cells = [cell(values.get(f"{prefix}_{row.name}"), row.digits) for prefix in columns]
+            body.append((row.words.replace("  ", INDENT), row.aim, *cells))
+        tables.append(Table([("", "", *columns.values()), *body], group.title))
+    lines = [*described([scores]), *(f"Not measured: {line}" for line in scores.skipped)]
+    figure = run.figures / "learned-metric.png"
+    caption = "Pairs by the learned metric: a shifted image ought to be nearer than a cut one."
+    pictures = [Picture(figure, caption)] if _current(figure, opened) else []
+    return Section("Evaluation", "\n\n".join(lines), pictures, tables=tables)
+
+
+def _current(path: Path, opened: Opened) -> bool:
+    """Whether a file made from the model is there, and not older than it."""
+    return path.is_file() and path.stat().st_mtime >= opened.run.weights.stat().st_mtime
 
 
 def _facts(opened: Opened) -> list[tuple[str, str]]:

@@ -144,8 +144,10 @@ def short_names(names: Sequence[str]) -> list[str]:
     """What tells the names of one panel apart: "encoder" of "loss/encoder" or "encoder_loss"."""
     if len(names) > 1 and len({n.split("/")[0] for n in names if "/" in n}) == 1:
         names = [n.split("/", 1)[-1] for n in names]
-    elif len(names) > 1 and len({n.rpartition("_")[2] for n in names}) == 1:
-        names = [n.rpartition("_")[0] or n for n in names]
+    while len(names) > 1 and all("_" in n for n in names):
+        if len({n.rpartition("_")[2] for n in names}) > 1:
+            break
+        names = [n.rpartition("_")[0] for n in names]
     return [n.replace("_", " ") for n in names]
 
 

@@ -7,6 +7,7 @@ source, so that opening a stranger's report can load and run nothing.
 import base64
 import hashlib
 import html
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -41,18 +42,25 @@ class Film:
 
 
 @dataclass(frozen=True)
-class Section:
-    """A heading, paragraphs (parted by empty lines), and what they speak of.
+class Table:
+    """Rows of cells, the first is the header, with the words that stand above them.
 
-    `table`: rows of cells, the first is the header; numbers are set flush right.
+    Columns of numbers, or of text that reads as one (`.945 ± .004`), are set flush right.
     """
+
+    rows: Sequence[Sequence[object]]
+    caption: str = ""
+
+
+@dataclass(frozen=True)
+class Section:
+    """A heading, paragraphs (parted by empty lines), and what they speak of."""
 
     heading: str
     text: str = ""
     images: "Sequence[Picture | Image.Image | str | Path]" = ()
     films: Sequence[Film | str | Path] = ()
-    table: Sequence[Sequence[object]] | None = None
-    table_caption: str = ""
+    tables: Sequence[Table] = ()
 
 
 def write_report(
@@ -163,9 +171,9 @@ class _Page:
         figures = [self._picture(p, section.heading) for p in pictures]
         figures += [self._film(f, section.heading, len(films)) for f in films]
         rows = f'<div class="figures">{"".join(figures)}</div>\n' if figures else ""
-        table = _table(section.table, section.table_caption) if section.table else ""
+        tables = "".join(_table(table) for table in section.tables)
         heading = f'<h2 id="s{number}">{text(section.heading)}</h2>'
-        return f"<section>\n{heading}\n{paragraphs}{table}{rows}</section>\n"
+        return f"<section>\n{heading}\n{paragraphs}{tables}{rows}</section>\n"
 
     def _picture(self, picture: Picture, heading: str) -> str:
         data, mime, width, height = _encoded(picture.source)
@@ -208,8 +216,8 @@ class _Page:
         )
 
 
-def _table(rows: Sequence[Sequence[object]], caption: str) -> str:
-    header, *body = rows
+def _table(table: Table) -> str:
+    (header, *body), caption = table.rows, table.caption
     for row in body:
         if len(row) != len(header):
             raise DataError(
@@ -233,9 +241,14 @@ def _table(rows: Sequence[Sequence[object]], caption: str) -> str:
 
 def _right(body: Iterable[Sequence[object]], column: int) -> str:
     """The class of a column of numbers."""
-    cells = [row[column] for row in body if row[column] not in (None, "")]
-    number = cells and all(isinstance(c, int | float) and not isinstance(c, bool) for c in cells)
-    return ' class="number"' if number else ""
+    cells = [row[column] for row in body if row[column] not in (None, "", "–")]
+    return ' class="number"' if cells and all(map(_is_number, cells)) else ""
+
+
+def _is_number(cell: object) -> bool:
+    if isinstance(cell, str):
+        return re.fullmatch(r"[-−]?[\d,]*\.?\d+( ± [\d,]*\.?\d+)?", cell) is not None
+    return isinstance(cell, int | float) and not isinstance(cell, bool)
 
 
 def _cell(value: object) -> object:
