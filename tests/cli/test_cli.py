@@ -328,6 +328,7 @@ def test_a_report_holds_looks_alarms_and_the_evaluation(
         "extractor_about": "judge of digits: 99.60 %",
         "generated_images": 500,
         "floor": "real",
+        "seeds": [0],
     }
     about |= {"real_images": 500, "split": "test", "data": "digits"}
     values = {"prior_frechet_distance": 3.21, "prior_label_accuracy": 0.945}

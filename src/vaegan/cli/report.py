@@ -211,9 +211,8 @@ def _sections(opened: Opened) -> Iterator[Section]:
 
 def _evaluation(opened: Opened) -> Section:
     """What `vaegan evaluate` measured and drew; how to get it, where there is nothing current."""
-    from vaegan.cli.scoreboard import described
-    from vaegan.evaluation.comparison import summarised
-    from vaegan.evaluation.measures import cell, filled
+    from vaegan.cli.scoreboard import described, grids
+    from vaegan.evaluation.comparison import spread
     from vaegan.evaluation.scores import Scores
     from vaegan.figures.report import Picture, Section, Table
 
@@ -222,15 +221,12 @@ def _evaluation(opened: Opened) -> Section:
         why = "is older than the model" if run.metrics.is_file() else "is not there"
         return Section("Evaluation", f"metrics.json {why}: vaegan evaluate {run.path} gives it.")
     scores = Scores.read(run.metrics)
-    values = summarised([scores])
     tables = []
-    for group, columns, rows in filled(values):
-        body = []
-        for row in rows:
-            cells = [cell(values.get(f"{prefix}_{row.name}"), row.digits) for prefix in columns]
-            body.append((row.words.replace("  ", INDENT), row.aim, *cells))
-        tables.append(Table([("", "", *columns.values()), *body], group.title))
-    lines = [*described([scores]), *(f"Not measured: {line}" for line in scores.skipped)]
+    for title, headings, rows in grids([scores]):
+        body = [(words.replace("  ", INDENT), *cells) for words, *cells in rows]
+        tables.append(Table([("", "", *headings), *body], title))
+    lines = [*described(scores), spread([scores])]
+    lines += (f"Not measured: {line}" for line in scores.skipped)
     figure = run.figures / "learned-metric.png"
     caption = "Pairs by the learned metric: a shifted image ought to be nearer than a cut one."
     pictures = [Picture(figure, caption)] if _current(figure, opened) else []

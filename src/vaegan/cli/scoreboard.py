@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from vaegan.evaluation.comparison import Entry
     from vaegan.evaluation.scores import Scores
 
-__all__ = ["described", "explained", "show", "show_compared"]
+__all__ = ["described", "explained", "grids", "show", "show_compared"]
 
 
 def show(name: str, scores: Sequence[Scores]) -> None:
@@ -100,12 +100,23 @@ def explained(found: Sequence[Entry]) -> Iterator[str]:
 
 
 def tables(scores: Sequence[Scores]) -> Iterator[Table]:
-    """One rich table a group; what no system here has is left out."""
+    """One rich table a group."""
+    for title, headings, rows in grids(scores):
+        table = _table(title, headings)
+        for row in rows:
+            table.add_row(*row)
+        yield table
+
+
+def grids(scores: Sequence[Scores]) -> Iterator[tuple[str, list[str], list[tuple[str, ...]]]]:
+    """Title, headings and rows (words, aim, a cell for each heading) of each group; what no system
+    here has is left out.
+    """
     values = summarised(scores)
     depths = scores[0].about.get("metric_depths", ())
     for group, columns, rows in filled(values, depths):
-        table = _table(group.title, list(columns.values()))
+        body = []
         for row in rows:
             cells = [cell(values.get(group.key(column, row)), row.digits) for column in columns]
-            table.add_row(row.words, row.aim, *cells)
-        yield table
+            body.append((row.words, row.aim, *cells))
+        yield group.title, list(columns.values()), body
