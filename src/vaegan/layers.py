@@ -10,6 +10,7 @@ from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from vaegan.blueprint import Traced
+from vaegan.ranks import ALONE, Ranks
 
 __all__ = [
     "Classes",
@@ -261,11 +262,11 @@ def build(traced: Traced, num_classes: int, padding: Padding, *, upsample: bool)
         case "lrelu":
             return nn.LeakyReLU(layer.numbers["slope"])
         case "batchnorm":
-            return nn.BatchNorm2d(channels) if len(traced.before) == 3 else nn.BatchNorm1d(channels)
+            return BatchNorm(channels)
         case "groupnorm":
             return nn.GroupNorm(layer["groups"], channels)
         case "dropout":
-            return nn.Dropout(layer.numbers["rate"])
+            return Dropout(layer.numbers["rate"])
         case "features":
             return Tap(channels, layer.get("channels"), layer.get("k", 1))
         case "classes":
@@ -273,6 +274,67 @@ def build(traced: Traced, num_classes: int, padding: Padding, *, upsample: bool)
         case "logit":
             return Logit(channels, num_classes, bool(layer.get("project")))
     raise AssertionError(layer.word)  # pragma: no cover - `parse` knows no other word
+
+
+class BatchNorm(nn.BatchNorm2d):
+    """Batch normalisation (Ioffe & Szegedy 2015) over the global batch, whatever the ranks.
+
+    torch's own SyncBatchNorm does this on GPUs only.
+    """
+
+    ranks: Ranks = ALONE
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        """(B, C) as well as (B, C, H, W)."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, C, ...) -> (B, C, ...), normalised by channel."""
+        if not self.training or self.ranks.world == 1:
+            return super().forward(input)
+        dims = (0, *range(2, input.ndim))
+        x = input.float()
+        moments = torch.stack([x.mean(dims), x.square().mean(dims)]).double()
+        mean, square = self.ranks.mean(moments).unbind()
+        variance = (square - mean.square()).clamp_min(0)
+        with torch.no_grad():
+            count = x.numel() // x.shape[1] * self.ranks.world
+            unbiased = variance * (count / (count - 1))
+            assert self.running_mean is not None and self.running_var is not None
+            assert self.num_batches_tracked is not None and self.momentum is not None
+            self.running_mean.lerp_(mean.to(self.running_mean), self.momentum)
+            self.running_var.lerp_(unbiased.to(self.running_var), self.momentum)
+            self.num_batches_tracked.add_(1)
+        scale = (variance + self.eps).rsqrt().to(x) * self.weight
+        shift = self.bias - mean.to(x) * scale
+        shape = (1, -1, *[1] * (x.ndim - 2))
+        return (x * scale.view(shape) + shift.view(shape)).to(input)
+
+
+class Dropout(nn.Dropout):
+    """Dropout (Srivastava et al. 2014) whose mask is drawn for the global batch.
+
+    Each rank keeps its rows of it, so that a mask is the same however many ranks there are.
+    """
+
+    ranks: Ranks = ALONE
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(B, ...) -> (B, ...); the identity in eval mode."""
+        if not self.training or not self.p:
+            return input
+        size = (len(input) * self.ranks.world, *input.shape[1:])
+        wide = input.ndim == 4 and input.is_contiguous(memory_format=torch.channels_last)
+        layout = torch.channels_last if wide else torch.contiguous_format
+        mask = torch.empty(size, dtype=input.dtype, device=input.device, memory_format=layout)
+        keep = 1 - self.p
+        return input * mask.bernoulli_(keep).div_(keep)[self.ranks.rows]
+
+
+def look_across(module: nn.Module, ranks: Ranks) -> None:
+    """Let the layers that look across a batch look across the global one."""
+    for part in module.modules():
+        if isinstance(part, (BatchNorm, Dropout)):
+            part.ranks = ranks
 
 
 class ToGrid(nn.Linear):

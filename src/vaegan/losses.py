@@ -12,6 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from vaegan.ranks import ALONE, Ranks
+
 __all__ = [
     "adversarial_decoder",
     "adversarial_discriminator",
@@ -41,6 +43,7 @@ def learned_similarity(
     fake: list[Tensor],
     kind: Literal["mse", "bce"] = "mse",
     normalised: int = 0,
+    ranks: Ranks = ALONE,
 ) -> Tensor:
     """Larsen's per-image distance in the discriminator's features (eq. 7-8), (B,).
 
@@ -50,33 +53,42 @@ def learned_similarity(
     `normalised` (a number, the pixels of an image) makes every layer count alike, whatever its
     size and scale: its error is averaged over the features, divided by the mean square of the
     real ones, averaged over the layers, and multiplied by the number of pixels. It then has the
-    size of a pixel loss and does not change when the discriminator rescales its weights.
+    size of a pixel loss and does not change when the discriminator rescales its weights. That
+    mean square is of the batch, of all `ranks` together.
     """
     total = torch.zeros(len(fake[0]), device=fake[0].device)
-    for r, f in zip(real, fake):
-        target, value = r.float().flatten(1), f.float().flatten(1)
+    flat = [(r.float().flatten(1), f.float().flatten(1)) for r, f in zip(real, fake)]
+    scales = _mean_squares([target for target, _ in flat], ranks)
+    for layer, (target, value) in enumerate(flat):
         if kind == "bce":
             error = F.binary_cross_entropy_with_logits(value, target.sigmoid(), reduction="none")
         else:
             error = 0.5 * (value - target).square()
         if normalised:
-            scale = target.detach().square().mean() + 1e-8
-            error = error / scale * (normalised / error[0].numel() / len(real))
+            error = error / scales[layer] * (normalised / error[0].numel() / len(real))
         total = total + error.sum(1)
     return total
 
 
-def feature_matching(real: list[Tensor], fake: list[Tensor]) -> Tensor:
+def feature_matching(real: list[Tensor], fake: list[Tensor], ranks: Ranks = ALONE) -> Tensor:
     """Half the squared distance of batch MEANS of features (Salimans et al. 2016), a scalar.
 
-    Each layer is divided by its mean square and by the number of layers.
+    Each layer is divided by its mean square and by the number of layers. Means are those of all
+    `ranks` together.
     """
     total = torch.zeros((), device=fake[0].device)
-    for r, f in zip(real, fake):
-        target, value = r.float().flatten(1), f.float().flatten(1)
-        gap = 0.5 * (value.mean(0) - target.mean(0)).square().mean()
-        total = total + gap / (target.detach().square().mean() + 1e-8) / len(real)
+    flat = [(r.float().flatten(1), f.float().flatten(1)) for r, f in zip(real, fake)]
+    scales = _mean_squares([target for target, _ in flat], ranks)
+    for scale, (target, value) in zip(scales, flat):
+        gap = 0.5 * ranks.mean(value.mean(0) - target.mean(0)).square().mean()
+        total = total + gap / scale / len(real)
     return total
+
+
+def _mean_squares(features: list[Tensor], ranks: Ranks) -> Tensor:
+    """Mean square of each layer's features over the batch of all ranks, (layers,), above 0."""
+    squares = torch.stack([layer.detach().square().mean() for layer in features])
+    return ranks.mean(squares) + 1e-8
 
 
 def adversarial_discriminator(logits: Tensor, real: bool, kind: Adversarial) -> Tensor:

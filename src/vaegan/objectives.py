@@ -27,6 +27,7 @@ from vaegan.data.batches import Batch
 from vaegan.model import Model
 from vaegan.networks import Judgement
 from vaegan.randomness import generator
+from vaegan.ranks import ALONE, Ranks
 from vaegan.schedules import DISCRIMINATOR, GENERATOR, Costs
 
 __all__ = ["Draws", "Evaluation", "Objective"]
@@ -106,11 +107,16 @@ class ScaledGradient(torch.autograd.Function):
 
 
 class Objective:
-    """The losses of a system (`model.config.family`) under an `ObjectiveConfig`."""
+    """The losses of a system (`model.config.family`) under an `ObjectiveConfig`.
 
-    def __init__(self, model: Model, config: ObjectiveConfig):
+    With several `ranks` each computes its share of a global batch: the mean of the losses over the
+    ranks is the loss of the batch, and costs and values are averaged already.
+    """
+
+    def __init__(self, model: Model, config: ObjectiveConfig, ranks: Ranks = ALONE):
         self.model = model
         self.config = config
+        self.ranks = ranks
         networks = [] if model.discriminator is None else model.discriminator.modules()
         self.dropouts = [part for part in networks if isinstance(part, nn.Dropout)]
 
@@ -146,7 +152,7 @@ class Objective:
             values["sparsity"] = self._mean(posterior.mean.abs().sum(1))
             loss = loss + config.sparsity * values["sparsity"]
         values |= {"encoder_loss": loss, "decoder_loss": loss}
-        return _evaluation([(GENERATOR, loss)], values)
+        return self._evaluation([(GENERATOR, loss)], values)
 
     # ── gan ──────────────────────────────────────────────────────────────────────────────────
 
@@ -160,7 +166,7 @@ class Objective:
         discriminator, fooling, values = self._game(real, judged, asked)
         decoder = self.config.adversarial_weight * fooling
         values |= {"decoder_loss": decoder, "discriminator_loss": discriminator}
-        return _evaluation([(DISCRIMINATOR, discriminator), (GENERATOR, decoder)], values)
+        return self._evaluation([(DISCRIMINATOR, discriminator), (GENERATOR, decoder)], values)
 
     # ── vae-gan ──────────────────────────────────────────────────────────────────────────────
 
@@ -198,7 +204,7 @@ class Objective:
         values["discriminator_loss"] = discriminator
         shares = [(DISCRIMINATOR, discriminator)]
         if not learning:
-            return _evaluation(shares, values)
+            return self._evaluation(shares, values)
 
         # Weigh what encoder and decoder minimise.
         kl = self._mean(posterior.kl())
@@ -215,7 +221,7 @@ class Objective:
         game_term = weight * fooling
         if config.feature_matching_weight:
             fakes = [judged[kind].features for kind in made_of]
-            matched = [losses.feature_matching(real.features, fake) for fake in fakes]
+            matched = [losses.feature_matching(real.features, fake, self.ranks) for fake in fakes]
             values["feature_matching"] = torch.stack(matched).mean()
             game_term = game_term + config.feature_matching_weight * values["feature_matching"]
         encoder = rebuilding + config.kl_weight * kl + extra
@@ -225,7 +231,7 @@ class Objective:
             shares.append((GENERATOR, decoder + config.kl_weight * kl))
         else:
             shares += [(frozenset({"decoder"}), decoder), (frozenset({"encoder"}), encoder)]
-        return _evaluation(shares, values)
+        return self._evaluation(shares, values)
 
     def _fakes(
         self, batch: Batch, draws: Draws, latents: Tensor
@@ -274,7 +280,9 @@ class Objective:
                 fake = self._judge(reconstruction, batch.labels, draws)
         pixels = batch.images[0].numel() if config.similarity_normalised else 0
         return self._mean(
-            losses.learned_similarity(real.features, fake.features, config.similarity_loss, pixels)
+            losses.learned_similarity(
+                real.features, fake.features, config.similarity_loss, pixels, self.ranks
+            )
         )
 
     def _cycle(self, made: Tensor, codes: Tensor, labels: Tensor | None) -> Tensor:
@@ -332,8 +340,17 @@ class Objective:
         """Mean over the batch; or the tutorial's sum over the batch divided by the pixel count."""
         if self.config.reduction == "sum-per-pixel":
             _, height, width = self.model.config.image_shape
-            return per_image.sum() / (height * width)
+            return per_image.sum() * self.ranks.world / (height * width)
         return per_image.mean()
+
+    def _evaluation(
+        self, shares: list[tuple[frozenset[NetworkName], Tensor]], values: dict[str, Tensor]
+    ) -> Evaluation:
+        """Average the values over the ranks, and read from them what schedules look at."""
+        row = self.ranks.mean(torch.stack([value.detach().float() for value in values.values()]))
+        values = dict(zip(values, row.unbind()))
+        costs = Costs(*(float(values.get(name, 0.0)) for name in ("gan", "real_cost", "fake_cost")))
+        return Evaluation(shares, values, costs)
 
     def _moved(self, images: Tensor, direction: Tensor) -> Tensor:
         """Shift each image by up to `augment` of its size, zeros moving in (Zhao et al. 2020)."""
@@ -349,15 +366,6 @@ class Objective:
         columns = torch.arange(width, device=images.device) + (margin - right)[:, None]
         padded = padded.take_along_dim(rows[:, None, :, None], dim=2)
         return padded.take_along_dim(columns[:, None, None, :], dim=3)
-
-
-def _evaluation(
-    shares: list[tuple[frozenset[NetworkName], Tensor]], values: dict[str, Tensor]
-) -> Evaluation:
-    """Detach the values, and read from them what schedules look at."""
-    values = {name: value.detach().float() for name, value in values.items()}
-    costs = Costs(*(float(values.get(name, 0.0)) for name in ("gan", "real_cost", "fake_cost")))
-    return Evaluation(shares, values, costs)
 
 
 def _cut(labels: Tensor | None, kinds: dict[str, int]) -> dict[str, Tensor | None]:

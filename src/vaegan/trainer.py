@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vaegan import layers
 from vaegan.config import NetworkName, RunConfig
 from vaegan.data.batches import Batch
 from vaegan.errors import RunError, TrainingDiverged
@@ -23,6 +24,7 @@ from vaegan.optimisers import (
     optimisers,
 )
 from vaegan.randomness import key
+from vaegan.ranks import ALONE, Ranks
 from vaegan.schedules import phases
 
 __all__ = ["Progress", "Trainer"]
@@ -51,18 +53,30 @@ class Trainer:
 
     `batches` maps an index to a `Batch`. A step is a function of the state and (seed, index):
     whoever loads `state()` and goes on gets the same bits as whoever never stopped.
+
+    With several `ranks`, `batches` gives this rank's rows of each global batch of `config.batch`
+    images; every rank takes the same decisions and the same steps as one process would with all
+    of them, to rounding, and weights are equal on all ranks.
     """
 
-    def __init__(self, config: RunConfig, batches: Callable[[int], Batch], device: str = "cpu"):
+    def __init__(
+        self,
+        config: RunConfig,
+        batches: Callable[[int], Batch],
+        device: str = "cpu",
+        ranks: Ranks = ALONE,
+    ):
         self.config = config
         self.batches = batches
         self.device = torch.device(device)
+        self.ranks = ranks
         model = Model(config.model, config.seed).to(self.device)
         # Channels-last is the fastest layout for convolutions, on CPUs and on GPUs.
         self.model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        layers.look_across(self.model, ranks)
         self.average = Average(self.model, config.optimiser.ema_decay)
         self.optimisers = optimisers(self.model, config.optimiser)
-        self.objective = Objective(self.model, config.objective)
+        self.objective = Objective(self.model, config.objective, ranks)
         self.progress = Progress()
         self.gradient_norms: dict[str, float] = {}
         """Norm of the last gradient of every network that stepped, by `NETWORK_gradient`."""
@@ -106,7 +120,7 @@ class Trainer:
 
     def _evaluate(self, batch: Batch, index: int, candidates: frozenset[NetworkName]) -> Evaluation:
         """One forward pass, its dropout seeded by the pass's number."""
-        config, rows = self.config, slice(None)
+        config, rows = self.config, self.ranks.rows
         torch.manual_seed(key(config.seed, "dropout", self.progress.passes))
         draws = Draws.of(config.seed, index, self.model, config.objective, config.batch, rows)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
@@ -125,10 +139,13 @@ class Trainer:
         for name in sorted(active):
             self.optimisers[name].zero_grad(set_to_none=True)
         evaluation.backward(self.model, active)
-        for name in sorted(active):
-            parameters = self.model.network(name).parameters()
-            gradients = [p.grad for p in parameters if p.grad is not None]
-            norm = torch.nn.utils.get_total_norm(gradients).item()
+        gradients = {
+            name: [p.grad for p in self.model.network(name).parameters() if p.grad is not None]
+            for name in sorted(active)
+        }
+        self.ranks.average([gradient for mine in gradients.values() for gradient in mine])
+        for name, mine in gradients.items():
+            norm = torch.nn.utils.get_total_norm(mine).item()
             if not math.isfinite(norm):
                 raise TrainingDiverged(
                     f"the {name}'s gradient is {norm} at step {self.progress.step + 1}; lower "

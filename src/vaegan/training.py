@@ -7,19 +7,20 @@ import signal
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
 from torch import Tensor
 
 from vaegan import checkpoint
-from vaegan.config import RunConfig
+from vaegan.config import RunConfig, validated
 from vaegan.data import Dataset, Split
 from vaegan.data.batches import Batches
-from vaegan.errors import RunError
+from vaegan.errors import ConfigError, DataError, RunError
 from vaegan.files import read_tensors, write_tensors
 from vaegan.model import Model
+from vaegan.ranks import ALONE, Ranks
 from vaegan.rundir import RunDirectory
 from vaegan.settings import Budget
 from vaegan.trainer import Trainer
@@ -28,6 +29,7 @@ __all__ = [
     "Outcome",
     "Watcher",
     "device_named",
+    "follow",
     "frame_steps",
     "frames",
     "is_frame",
@@ -77,10 +79,22 @@ def is_frame(step: int) -> bool:
     return step % (1 << max(step.bit_length() - 3, 0)) == 0
 
 
-def trainer_for(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Trainer:
-    """A trainer at step 0 on the data set's training images."""
+def trainer_for(
+    config: RunConfig, dataset: Dataset, device: str = "cpu", ranks: Ranks = ALONE
+) -> Trainer:
+    """A trainer at step 0 on the data set's training images.
+
+    Raises ConfigError when the batch cannot be divided among the ranks.
+    """
+    unit = ranks.world * (2 if config.objective.transfer_weight else 1)
+    if ranks.world > 1 and config.batch % unit:
+        raise ConfigError(
+            f"batch (={config.batch}) cannot be divided among {ranks.world} processes: choose a "
+            f"multiple of {unit} for --batch"
+        )
     split = dataset.train if config.model.num_classes else Split(dataset.train.pixels, None)
-    return Trainer(config, Batches(split, config.batch, config.seed, device), device)
+    batches = Batches(split, config.batch, config.seed, device, ranks.rows)
+    return Trainer(config, batches, device, ranks)
 
 
 def train(
@@ -92,22 +106,27 @@ def train(
     device: str = "cpu",
     new: bool = False,
     watchers: list[Watcher] | None = None,
+    ranks: Ranks = ALONE,
 ) -> Outcome:
     """Start a run, or go on with the one in the directory, until the budget is used up.
 
     A signal (Ctrl-C, SIGTERM) saves and returns; a second one leaves at once. Raises RunError when
     the directory holds another run or is in use, TrainingDiverged when a loss is not finite: the
     last checkpoint stays as it is.
+
+    With several `ranks` the first one reads and writes; the others (`follow`) need no directory.
     """
     watchers = watchers or []
     with run.locked(), interruptible() as signals:
         run.sweep()
         run.start(config, new=new)
-        trainer = trainer_for(config, dataset, device)
+        trainer = trainer_for(config, dataset, device, ranks)
         found = checkpoint.latest(run.checkpoints)
         if found:
             trainer.load(*checkpoint.load(found))
             checkpoint.discard_newer(found)
+        ranks.told({"config": config.model_dump(mode="json"), "budget": asdict(budget)})
+        _agree(trainer)
         run.forget_after(trainer.progress.step)
         progress = trainer.progress
         if not found:
@@ -120,11 +139,7 @@ def train(
         saved_step, saved_time = (progress.step if found else -1), time.monotonic()
         logged_step, logged_seconds = progress.step, progress.seconds
         with run.stats.open("a", encoding="utf-8") as stats:
-            while share < 1 and not signals.number:
-                began = time.perf_counter()
-                values = trainer.step(share)
-                progress.seconds += time.perf_counter() - began
-                share = budget.share(progress.step, progress.images_seen, progress.seconds)
+            for share, values in steps(trainer, budget, signals):
                 row = None
                 if is_logged(progress.step):
                     speed = (progress.seconds - logged_seconds) / (progress.step - logged_step)
@@ -148,6 +163,55 @@ def train(
     spent = max(progress.seconds - first_seconds, 1e-9)
     images = trainer.progress.images_seen / max(progress.step, 1)
     return Outcome(progress.step, here, spent / max(here, 1), here * images / spent, signals.number)
+
+
+def follow(dataset: Dataset, ranks: Ranks) -> None:
+    """Train beside the rank that leads, with its settings and from its state; write nothing.
+
+    Raises DataError when the data are not the leader's.
+    """
+    with interruptible() as signals:
+        told = ranks.told(None)
+        config = validated(RunConfig, told["config"], "the first rank's settings")
+        if dataset.fingerprint != config.data_fingerprint:
+            raise DataError(
+                f"data set {dataset.name!r} is not that of the first rank: give every machine the "
+                "same images"
+            )
+        trainer = trainer_for(config, dataset, ranks.device, ranks)
+        _agree(trainer)
+        for _ in steps(trainer, Budget(**told["budget"]), signals):
+            pass
+
+
+def steps(
+    trainer: Trainer, budget: Budget, signals: Signals
+) -> Iterator[tuple[float, dict[str, Tensor]]]:
+    """Step until the budget is used up or a signal has come: (share of the budget, values).
+
+    Every rank makes the same steps: time is that of the slowest one, and a signal to one is a
+    signal to all.
+    """
+    progress = trainer.progress
+    share = budget.share(progress.step, progress.images_seen, progress.seconds)
+    while share < 1 and not signals.number:
+        began = time.perf_counter()
+        values = trainer.step(share)
+        spent = time.perf_counter() - began
+        spent, number = trainer.ranks.largest(spent, signals.number)
+        signals.number = int(number)
+        progress.seconds += spent
+        share = budget.share(progress.step, progress.images_seen, progress.seconds)
+        yield share, values
+
+
+def _agree(trainer: Trainer) -> None:
+    """Give every rank the state of the one that leads."""
+    ranks = trainer.ranks
+    if ranks.world > 1:
+        tensors, numbers = ranks.given(trainer.tensors()), ranks.told(trainer.numbers())
+        if not ranks.leads:
+            trainer.load(tensors, numbers)
 
 
 def stats_row(trainer: Trainer, values: dict[str, Tensor], seconds: float) -> dict[str, float]:

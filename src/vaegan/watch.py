@@ -49,7 +49,8 @@ class Watch:
 
     That is at two looks in a row or more, for half as many steps as the run had before the first
     of them (50 at least, 500 at most), and without getting better by 3 %: much is wrong with every
-    run at its beginning that mends itself. The last step of a budget is looked at if there is time.
+    run at its beginning that mends itself. What fails while the learning rates still warm up does
+    not count. The last step of a budget is looked at if there is time.
 
     judge: of the run's data set; with one, looks measure labels and distances of samples too.
     `alarms` lists those given, in order; each is one line on stderr and one in RUN/alarms.jsonl.
@@ -112,6 +113,8 @@ class Watch:
         self._write(self.run.looks, {"step": progress.step, **times, **values})
         found = {alarm.name: alarm for alarm in raised(values, config.model.class_names)}
         self.failures = {name: self.failures[name] for name in self.failures if name in found}
+        if progress.step <= config.optimiser.warmup:
+            return
         given = {alarm.name for alarm in self.alarms}
         for name, alarm in found.items():
             step, failure = progress.step, self.failures.get(name)
@@ -141,7 +144,7 @@ class Watch:
     def _sight(self, trainer: Trainer) -> Sight:
         """The first images of the run's own order; the same at every look."""
         if self.sight is None:
-            size = trainer.config.batch
+            size = trainer.config.batch // trainer.ranks.world
             batches = [trainer.batches(index) for index in range(max(1, IMAGES // size))]
             images = torch.cat([batch.images for batch in batches])[:IMAGES]
             labels = [batch.labels for batch in batches if batch.labels is not None]

@@ -25,9 +25,9 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 
 # A module imports from rows above its own, and a package's modules also from one another.
 LAYERS = (
-    "errors randomness losses pretrained",
-    "images files posterior blueprint",
-    "data config layers",
+    "errors randomness pretrained",
+    "ranks images files posterior blueprint",
+    "data config layers losses",
     "presets schedules networks rundir checkpoint alarms metrics figures",
     "settings model",
     "objectives optimisers looks",

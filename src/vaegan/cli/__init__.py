@@ -5,6 +5,7 @@ Verbs are registered by name, so that `vaegan --help` imports neither torch nor 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -83,5 +84,6 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _fail(message: str) -> None:
-    print(f"vaegan: {message}", file=sys.stderr)
+    rank = int(os.environ.get("RANK", "0"))  # one of several processes under torchrun
+    print(f"vaegan{f' (rank {rank})' if rank else ''}: {message}", file=sys.stderr)
     sys.exit(2)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
-from vaegan.config import System
+from vaegan.config import RunConfig, System
 from vaegan.errors import ConfigError
+
+if TYPE_CHECKING:
+    from vaegan.data import Dataset
+    from vaegan.ranks import Ranks
+    from vaegan.rundir import RunDirectory
+    from vaegan.settings import Budget
 
 Positive = Annotated[int, Parameter(validator=validators.Number(gte=1))]
 
@@ -40,6 +46,9 @@ def train(
     Ctrl-C saves and stops. Give one of --steps, --epochs and --minutes; without any, the recipe's
     own number of steps. A larger number later trains the same run further; where learning rates
     fall over the budget, they rise again to what the larger one asks for.
+
+    On several GPUs or machines: `torchrun --nproc-per-node 4 -m vaegan train ...`. The processes
+    share every batch and train the model that one process would; a run goes on with any number.
 
     Parameters
     ----------
@@ -87,45 +96,62 @@ def train(
     """
     from vaegan.cli.loading import load_resized
     from vaegan.presets import recipe_named
+    from vaegan.ranks import joined
+    from vaegan.rundir import RunDirectory
     from vaegan.settings import Budget, resolve
+    from vaegan.training import device_named, follow, precision_named
 
     preset = recipe_named(recipe)
     if sum(given is not None for given in (steps, epochs, minutes)) > 1:
         raise ConfigError("give only one of --steps, --epochs and --minutes")
-    dataset, source = load_resized(data, image_size or preset.image_size)
-    outdir = outdir or Path("runs") / f"{dataset.name}-{system}"
-    from vaegan.rundir import RunDirectory
-    from vaegan.training import device_named, precision_named
-
-    run, where = RunDirectory(outdir), device_named(device)
-    if precision == "auto" and run.exists and not new:
-        precision = run.config().precision
-    config = resolve(
-        dataset,
-        system=system,
-        recipe=recipe,
-        latent_dim=latent_dim,
-        batch=batch,
-        seed=seed,
-        precision=precision_named(precision, where),
-        overrides=overrides(settings or []),
-        source=source,
-    )
-    images = None if epochs is None else epochs * len(dataset.train)
-    if steps is images is minutes is None:
-        steps = preset.steps
-    budget = Budget(steps, images, minutes)
     if threads:
         import torch
 
         torch.set_num_threads(threads)
+    with joined(device_named(device)) as ranks:
+        with ranks.first_here():  # one process a machine downloads
+            dataset, source = load_resized(data, image_size or preset.image_size)
+        if not ranks.leads:
+            if not dry_run:
+                follow(dataset, ranks)
+            return 0
+        run = RunDirectory(outdir or Path("runs") / f"{dataset.name}-{system}")
+        if precision == "auto" and run.exists and not new:
+            precision = run.config().precision
+        config = resolve(
+            dataset,
+            system=system,
+            recipe=recipe,
+            latent_dim=latent_dim,
+            batch=batch,
+            seed=seed,
+            precision=precision_named(precision, device_named(device)),
+            overrides=overrides(settings or []),
+            source=source,
+        )
+        images = None if epochs is None else epochs * len(dataset.train)
+        if steps is images is minutes is None:
+            steps = preset.steps
+        budget = Budget(steps, images, minutes)
+        if dry_run:
+            from vaegan.cli.estimate import describe
 
-    if dry_run:
-        from vaegan.cli.estimate import describe
+            describe(config, dataset, budget, ranks.device)
+            return 0
+        return lead(run, config, dataset, budget, ranks, new=new, alarms=alarms)
 
-        describe(config, dataset, budget, where)
-        return 0
 
+def lead(
+    run: RunDirectory,
+    config: RunConfig,
+    dataset: Dataset,
+    budget: Budget,
+    ranks: Ranks,
+    *,
+    new: bool,
+    alarms: bool,
+) -> int:
+    """Train under a progress bar, boards and a watch; the exit status."""
     from vaegan.cli.progress import Bar, boards
     from vaegan.metrics.judge import Judge
     from vaegan.training import train as train_run
@@ -133,19 +159,21 @@ def train(
 
     # A judge that is there reads samples for the alarms; none is trained for them.
     watches = [Watch(run, Judge.cached(dataset))] if alarms else []
-    with Bar(f"training {system} ({recipe}) on {dataset.name} in {outdir}") as bar:
+    title = f"training {config.model.system} ({config.recipe}) on {dataset.name} in {run.path}"
+    with Bar(title if ranks.world == 1 else f"{title}, {ranks.world} processes") as bar:
         outcome = train_run(
             run,
             config,
             dataset,
             budget,
-            device=where,
+            device=ranks.device,
             new=new,
             watchers=[bar, *boards(run), *watches],
+            ranks=ranks,
         )
     if not outcome.steps_here:
         print(
-            f"nothing to do: {outdir} has {outcome.step} steps already; give a larger budget",
+            f"nothing to do: {run.path} has {outcome.step} steps already; give a larger budget",
             file=sys.stderr,
         )
     else:
