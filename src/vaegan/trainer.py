@@ -57,9 +57,7 @@ class Trainer:
         self.config = config
         self.batches = batches
         self.device = torch.device(device)
-        model = Model(config.model, config.seed).to(self.device)
-        # Channels-last is the fastest layout for convolutions, on CPUs and on GPUs.
-        self.model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.model = Model(config.model, config.seed).to(self.device).train()
         self.average = Average(self.model, config.optimiser.ema_decay)
         self.optimisers = optimisers(self.model, config.optimiser)
         self.objective = Objective(self.model, config.objective)
