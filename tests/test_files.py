@@ -69,6 +69,11 @@ def test_order_of_flush_and_rename(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "replace", lambda *a, **k: (calls.append("rename"), replace(*a, **k)))
     write_json(tmp_path / "file.json", {})
     assert calls == ["file", "rename", "directory"]
+    calls.clear()
+    with replacing(tmp_path / "file.json", sync=False) as temporary:
+        temporary.write_text("[]")
+    assert calls == ["rename"]
+    assert (tmp_path / "file.json").read_text() == "[]"
 
 
 def test_tensors_go_out_and_in(path):

@@ -3,11 +3,12 @@ import pickle
 import pytest
 import torch
 
+from vaegan.batching import BATCH
 from vaegan.config import RunConfig
 from vaegan.errors import ConfigError, DataError, RunError, Unsupported
 from vaegan.files import read_tensors, write_json, write_tensors
 from vaegan.model import Model
-from vaegan.randomness import latents_of_seeds
+from vaegan.randomness import generator, latents_of_seeds
 
 
 @pytest.fixture
@@ -160,6 +161,14 @@ def test_latents_of_seeds_are_standard_normal_and_independent_of_their_number():
     assert torch.corrcoef(torch.stack([many[:-1, 0], many[1:, 0]]))[0, 1].abs() < 0.08
 
 
+@pytest.mark.parametrize("size", [1, 8, 15, 16, 17, 128])
+def test_latents_of_seeds_are_those_of_a_generator_each(size):
+    """The plain version: whatever is kept between two seeds would show."""
+    seeds = [0, 7, 7, 2**40, 1]
+    plain = [torch.randn(size, generator=generator(seed, "latents")) for seed in seeds]
+    assert torch.equal(latents_of_seeds(seeds, size), torch.stack(plain))
+
+
 def test_labels_of_samples(model):
     every = model.sample(7, seed=3)  # all classes in turn
     for place, label in enumerate((0, 1, 2, 0, 1, 2, 0)):
@@ -196,6 +205,48 @@ def test_only_asked_for_randomness_is_used(model, images):
     model.sample(3)
     model.manifold(1, 3)
     assert torch.equal(before, torch.get_rng_state())
+
+
+# ── any number ───────────────────────────────────────────────────────────────────────────────────
+
+
+def test_any_number_of_images_goes_through_a_batch_at_a_time(model):
+    """However many there are, no more than a batch is in a network, and all come out in order."""
+    count, seen = 2 * BATCH + 5, []
+    for network in (model.encoder, model.decoder):
+        network.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    images = torch.rand(count, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(count) % 3
+    last = slice(2 * BATCH, count)
+    for call in (
+        lambda rows: model.embed(images[rows], labels[rows]),
+        lambda rows: model.reconstruct(images[rows], labels[rows]),
+        lambda rows: model.transfer(images[rows], labels[rows], (labels[rows] + 1) % 3),
+        lambda rows: torch.no_grad()(model.decode)(images.flatten(1)[rows, :4], labels[rows]),
+    ):
+        seen.clear()
+        whole = call(slice(None))
+        assert set(seen) == {BATCH, 5}
+        assert torch.equal(whole[last], call(last))
+        torch.testing.assert_close(whole[7:8], call(slice(7, 8)), rtol=1e-4, atol=1e-4)
+    seen.clear()
+    drawn = model.sample(count, seed=3)
+    assert seen == [BATCH, BATCH, 5]
+    expected = model.decode(latents_of_seeds(range(3 + 2 * BATCH, 3 + count), 4), labels[last])
+    assert torch.equal(drawn[last], expected)
+
+
+def test_gradients_and_batch_statistics_want_one_pass(configure):
+    model = disturbed(Model(configure("cvae-gan", "tutorial").model))
+    count, seen = BATCH + 5, []
+    model.decoder.register_forward_pre_hook(lambda _, given: seen.append(len(given[0])))
+    latents = torch.randn(count, 4, requires_grad=True)
+    labels = torch.arange(count) % 3
+    model.decode(latents, labels).sum().backward()
+    assert latents.grad.abs().sum(1).min() > 0
+    with torch.no_grad():
+        model.train().decode(latents, labels)
+    assert seen == [count, count]
 
 
 # ── identities ───────────────────────────────────────────────────────────────────────────────────
@@ -309,6 +360,26 @@ def test_labels_of_samples_are_checked(model, configure):
     plain = Model(configure("vae").model)
     with pytest.raises(Unsupported, match="has no labels: leave `label` out"):
         plain.sample(2, label=0)
+    assert plain.labels_of_samples(range(5)) is None
+    assert model.labels_of_samples(range(2, 7)).tolist() == [2, 0, 1, 2, 0]
+    assert model.labels_of_samples(range(2, 4), label=1).tolist() == [1, 1]
+
+
+def test_labels_are_not_ignored(configure, images):
+    """An unconditional model that is given labels would do as if it had heard them."""
+    plain = Model(configure("vae-gan").model)
+    for call in (
+        lambda: plain.encode(images, LABELS),
+        lambda: plain.embed(images, LABELS),
+        lambda: plain.reconstruct(images, LABELS),
+        lambda: plain.decode(torch.zeros(6, 4), LABELS),
+        lambda: plain.interpolate(torch.zeros(4), torch.ones(4), 3, label=0),
+        lambda: plain.manifold(label=0, n=2),
+    ):
+        with pytest.raises(DataError, match="system 'vae-gan' takes no labels: leave them out"):
+            call()
+    with pytest.raises(Unsupported, match="has no labels to transfer between"):
+        plain.transfer(images, LABELS, LABELS)
 
 
 def test_dimensions_of_a_manifold_are_checked(model):

@@ -11,7 +11,8 @@ from sklearn.utils.validation import check_is_fitted
 
 from vaegan.data import Dataset, Split
 from vaegan.errors import DataError
-from vaegan.images import to_images, to_pixels
+from vaegan.images import to_pixels
+from vaegan.inference import decode_pixels, encode_pixels
 from vaegan.settings import resolve
 from vaegan.training import trainer_for
 
@@ -30,7 +31,7 @@ class VaeganEstimator(TransformerMixin, BaseEstimator):
 
     X is uint8 (N, H, W) or (N, H, W, C) pixels, or float in [0, 1] of the same shape; y holds
     integers 0 .. K-1. `transform` and `inverse_transform` take the labels too where the system is
-    conditional: ``estimator.transform(X, y)``.
+    conditional: ``estimator.transform(X, y)``; any other ignores y, as scikit-learn's do.
     """
 
     def __init__(
@@ -82,15 +83,13 @@ class VaeganEstimator(TransformerMixin, BaseEstimator):
     def transform(self, X: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
         """Posterior means (N, latent_dim) float32."""
         check_is_fitted(self)
-        latents: np.ndarray = self.model_.embed(to_images(as_pixels(X)), as_labels(y)).numpy()
-        return latents
+        return encode_pixels(self.model_, as_pixels(X), as_labels(y)).mode().numpy()
 
     def inverse_transform(self, Z: np.ndarray, y: np.ndarray | None = None) -> np.ndarray:
         """Decode latents (N, latent_dim) to uint8 pixels (N, H, W, C)."""
         check_is_fitted(self)
-        with torch.no_grad():
-            codes = torch.as_tensor(np.asarray(Z, np.float32))
-            return to_pixels(self.model_.decode(codes, as_labels(y)))
+        codes = torch.as_tensor(np.asarray(Z, np.float32))
+        return decode_pixels(self.model_, codes, as_labels(y))
 
     def sample(self, n: int, label: int | None = None, seed: int = 0) -> np.ndarray:
         """N draws from the prior as uint8 pixels (N, H, W, C)."""
@@ -118,6 +117,6 @@ def as_pixels(X: np.ndarray) -> np.ndarray:
     return np.floor(array * 255 + 0.5).astype(np.uint8)
 
 
-def as_labels(y: np.ndarray | None) -> torch.Tensor | None:
-    """Labels as an int64 tensor, or None."""
-    return None if y is None else torch.from_numpy(np.asarray(y, np.int64))
+def as_labels(y: np.ndarray | None) -> np.ndarray | None:
+    """Labels as int64, or None."""
+    return None if y is None else np.asarray(y, np.int64)

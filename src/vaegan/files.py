@@ -22,10 +22,12 @@ MAX_HEADER = 1 << 20
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[Path]:
+def replacing(path: Path, *, sync: bool = True) -> Iterator[Path]:
     """Give a temporary path beside `path`; on success flush it to disk and rename it into place.
 
-    Whatever goes wrong, `path` is either what it was or whole. A full disk is one line.
+    Whatever goes wrong, `path` is either what it was or whole. A full disk is one line. Without
+    `sync` nothing waits for the disk, and after a power cut `path` may be damaged: for many small
+    files that whoever reads them checks.
     """
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
@@ -33,9 +35,11 @@ def replacing(path: Path) -> Iterator[Path]:
         yield temporary
         with temporary.open("rb+") as file:
             os.fchmod(file.fileno(), 0o666 & ~_umask())  # some writers leave 0600
-            os.fsync(file.fileno())
+            if sync:
+                os.fsync(file.fileno())
         temporary.replace(path)
-        sync_directory(path.parent)
+        if sync:
+            sync_directory(path.parent)
     except OSError as error:
         _discard(temporary)
         raise RunError(f"cannot write {path}: {remedy(error)}") from None

@@ -19,8 +19,8 @@ from vaegan.figures.film import manifold_frame
 from vaegan.figures.scatter import scatter
 from vaegan.figures.sheet import sheet
 from vaegan.images import to_images, to_pixels
+from vaegan.inference import encode_pixels
 from vaegan.model import Model
-from vaegan.posterior import Posterior
 from vaegan.randomness import generator
 from vaegan.rundir import RunDirectory
 from vaegan.training import frame_steps, frames
@@ -33,13 +33,10 @@ __all__ = [
     "interpolations",
     "latents",
     "manifold",
-    "posteriors",
     "reconstructions",
     "samples",
     "transfer",
 ]
-
-CHUNK = 500
 
 
 def reconstructions(model: Model, split: Split, n: int = 12, seed: int = 0) -> Image.Image:
@@ -184,8 +181,8 @@ def interpolations(model: Model, split: Split, n: int = 12, seed: int = 0) -> Im
 def latents(model: Model, split: Split, n: int = 5000) -> Image.Image:
     """Posterior means of up to n test images, one colour a class."""
     chosen = np.arange(min(n, len(split)))
-    posterior = posteriors(model, split, chosen)
     labels = None if split.labels is None else split.labels[chosen]
+    posterior = encode_pixels(model, split.pixels[chosen], labels)
     variational = model.config.family != "ae"
     return scatter(
         posterior.mean.numpy(),
@@ -209,25 +206,6 @@ def film_frames(
         pixels = to_pixels(snapshot.manifold(label, n))
         grid = pixels.reshape(n, n, *pixels.shape[1:])
         yield manifold_frame(grid, name, step, last_step=last, invert=invert)
-
-
-def posteriors(model: Model, split: Split, chosen: np.ndarray) -> Posterior:
-    """Posteriors of the chosen images of a split, on the CPU, in bounded memory."""
-    means, logvars = [], []
-    with torch.no_grad():
-        for part in np.array_split(chosen, max(1, -(-len(chosen) // CHUNK))):
-            posterior = model.encode(
-                _images(model, split.pixels[part]), _labels(model, split.labels, part)
-            )
-            means.append(posterior.mean.cpu())
-            if posterior.logvar is not None:
-                logvars.append(posterior.logvar.cpu())
-    return Posterior(
-        torch.cat(means),
-        torch.cat(logvars) if logvars else None,
-        model.config.logvar_limit,
-        model.config.kl_logvar_limit,
-    )
 
 
 def of_class(split: Split, label: int, n: int, seed: int = 0) -> np.ndarray:

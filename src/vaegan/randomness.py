@@ -37,5 +37,8 @@ def seeded(seed: int, *purpose: int | str) -> Iterator[None]:
 
 def latents_of_seeds(seeds: Iterable[int], latent_dim: int) -> Tensor:
     """One draw of N(0, I) per seed, (len(seeds), latent_dim): row i depends on seed i alone."""
-    rows = [torch.randn(latent_dim, generator=generator(seed, "latents")) for seed in seeds]
-    return torch.stack(rows) if rows else torch.zeros(0, latent_dim)
+    seeds, own = list(seeds), torch.Generator()  # seeding afresh forgets all that was drawn
+    latents = torch.empty(len(seeds), latent_dim)
+    for row, seed in zip(latents, seeds):
+        row.normal_(generator=own.manual_seed(key(seed, "latents")))
+    return latents

@@ -70,9 +70,7 @@ class Trainer:
         self.batches = batches
         self.device = torch.device(device)
         self.ranks = ranks
-        model = Model(config.model, config.seed).to(self.device)
-        # Channels-last is the fastest layout for convolutions, on CPUs and on GPUs.
-        self.model = model.to(memory_format=torch.channels_last).train()  # type: ignore[call-overload]
+        self.model = Model(config.model, config.seed).to(self.device).train()
         layers.look_across(self.model, ranks)
         self.average = Average(self.model, config.optimiser.ema_decay)
         self.optimisers = optimisers(self.model, config.optimiser)

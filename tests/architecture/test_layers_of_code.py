@@ -25,15 +25,15 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 
 # A module imports from rows above its own, and a package's modules also from one another.
 LAYERS = (
-    "errors randomness pretrained",
+    "errors randomness pretrained batching",
     "ranks images files posterior blueprint",
     "data config layers losses",
     "presets schedules networks rundir checkpoint alarms metrics figures",
     "settings model",
-    "objectives optimisers looks",
+    "objectives optimisers looks inference",
     "trainer",
     "training watch",
-    "gallery estimator evaluation",
+    "gallery sampling estimator evaluation",
     "vaegan",  # the public face
     "cli",
     "__main__",

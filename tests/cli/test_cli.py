@@ -6,8 +6,10 @@ import json
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from PIL import Image
 import vaegan as package
 from vaegan.cli import VERBS, app
 from vaegan.evaluation.scores import Scores
-from vaegan.images import read_image_files
+from vaegan.images import read_image_files, to_pixels
+from vaegan.model import Model
 from vaegan.rundir import RunDirectory
 
 ALL_VERBS = [verb for group in VERBS.values() for verb in group]
@@ -177,6 +180,39 @@ def test_sample_by_label_has_a_name_of_its_own(works: Any, trained: Any, tmp_pat
     assert [path.name for path in drawn] == ["samples.png", "samples-0.png"]
     # A row for every class is taller than one row.
     assert picture(drawn[0]).shape[0] > 3 * picture(drawn[1]).shape[0]
+
+
+def test_samples_themselves(works: Any, trained: Any, tmp_path: Path) -> None:
+    run, folder, array = trained("cgan"), tmp_path / "images", tmp_path / "deep" / "images.npy"
+    ended = works("sample", run, "--n", 1200, "--seed", 3, "--to", folder)
+    assert ended.paths == [folder]
+    assert re.fullmatch(r"1,200 images written; [\d,]+ a second\n", ended.err)
+    files = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
+    assert files == {f"{k % 10}/{3 + k}.png" for k in range(1200)} | {"samples.json"}
+    # The same command has nothing to do; a larger number adds to what is there.
+    again = works("sample", run, "--n", 1200, "--seed", 3, "--to", folder)
+    assert again.err.startswith("0 images written, 1,200 were there;")
+    more = works("sample", run, "--n", 1210, "--seed", 3, "--to", folder)
+    assert more.err.startswith("10 images written, 1,200 were there;")
+
+    ended = works("sample", run, "--n", 1200, "--seed", 3, "--to", array, "--device", "cpu")
+    assert ended.paths == [array, array.with_name("images-labels.npy")]
+    pixels, labels = np.load(array), np.load(ended.paths[1])
+    assert (pixels.shape, pixels.dtype) == ((1200, 28, 28, 1), np.uint8)
+    assert np.array_equal(labels, np.arange(1200) % 10) and labels.dtype == np.int64
+    read = read_image_files([folder / f"{k % 10}/{3 + k}.png" for k in range(1200)], (28, 28), 1)
+    assert np.array_equal(read, pixels)
+    assert np.array_equal(to_pixels(Model.from_pretrained(run).sample(1200, seed=3)), pixels)
+    # One class, and no classes.
+    ended = works("sample", run, "--n", 4, "--label", 7, "--to", tmp_path / "seven.npy")
+    assert np.load(ended.paths[1]).tolist() == [7] * 4
+    ended = works("sample", trained("vae"), "--n", 4, "--to", tmp_path / "plain.NPY")
+    assert ended.paths == [tmp_path / "plain.NPY"] and np.load(ended.paths[0]).shape[0] == 4
+    works("sample", trained("vae"), "--n", 2, "--to", tmp_path / "plain")
+    assert sorted(path.name for path in (tmp_path / "plain").iterdir()) == [
+        *("0.png", "1.png", "samples.json")
+    ]
+    assert not (run / "figures").exists()
 
 
 def test_manifold_of_every_class(works: Any, trained: Any, tmp_path: Path) -> None:
@@ -381,6 +417,36 @@ def process(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
         cwd=cwd,
         env=os.environ | {"OMP_NUM_THREADS": "1"},
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["images", "images.npy"])
+def test_samples_stop_at_once(works: Any, trained: Any, tmp_path: Path, name: str) -> None:
+    command = ["sample", str(trained("cgan")), "--n", "1000000", "--to", name]
+    stopped = subprocess.Popen(
+        [sys.executable, "-m", "vaegan", *command],
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=tmp_path,
+    )
+    for _ in range(600):
+        if len(list(tmp_path.rglob("*.png" if name == "images" else ".*.tmp"))) > 1:
+            break
+        time.sleep(0.1)
+    stopped.send_signal(signal.SIGINT)
+    _, err = stopped.communicate(timeout=60)
+    assert stopped.returncode == 130
+    assert list(tmp_path.rglob(".*.tmp")) == []
+    if name == "images.npy":
+        assert err == "stopped; nothing was written\n" and list(tmp_path.iterdir()) == []
+        return
+    assert err == "stopped; the same command goes on from here\n"
+    made = list((tmp_path / name).rglob("*.png"))
+    assert len(read_image_files(made, (28, 28), 1)) == len(made)  # all of them whole
+    drawn = sorted(int(path.stem) for path in made)
+    assert drawn == list(range(len(made)))
+    ended = works("sample", trained("cgan"), "--n", len(made) + 5, "--to", tmp_path / name)
+    assert ended.err.startswith(f"5 images written, {len(made):,} were there")
 
 
 @pytest.mark.slow

@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vaegan.cli import VERBS, app
+
 DENSE = ["--recipe", "dense", "--steps", "1", "--batch", "8"]
 Refused = Callable[..., str]
 
@@ -98,6 +100,13 @@ FLAGS: dict[str, tuple[list[str], list[str]]] = {
         ["system 'vae'", "num_classes is 10"],
     ),
     "n": (["sample", "run", "--n", "0"], ["--n", "Must be >= 1"]),
+    "n of a picture": (["sample", "run", "--n", "1001"], ["--n 1001", "up to 1000", "--to"]),
+    "n of a billion": (
+        ["sample", "run", "--n", "1000000000", "--to", "out"],
+        ["--n", "Must be <= 100000000"],
+    ),
+    "picture and images": (["sample", "run", "--to", "a", "--out", "b.png"], ["--out", "--to"]),
+    "device of samples": (["sample", "run", "--to", "a", "--device", "tpu"], ['"tpu"', '"auto"']),
     "side": (["manifold", "run", "--n", "1"], ["--n", "Must be >= 2"]),
     "one latent": (["manifold", "run", "--dims", "1"], ["--dims"]),
     "frames a second": (["film", "run", "--fps", "0"], ["--fps", "Must be >= 1"]),
@@ -114,6 +123,30 @@ def test_flags(refused: Refused, tmp_path: Path, case: str) -> None:
         arguments = [*arguments, "--steps", "1"]  # should it be accepted
     refused([*arguments], *words)
     assert list(tmp_path.iterdir()) == []
+
+
+WHOLE = [
+    (verb, argument.name)
+    for group in VERBS.values()
+    for verb in group
+    for argument in app(verb)[verb].assemble_argument_collection()
+    if "int" in str(argument.hint)
+]
+
+
+@pytest.mark.parametrize(("verb", "flag"), WHOLE)
+def test_a_fraction_is_no_whole_number(
+    refused: Refused, tmp_path: Path, verb: str, flag: str
+) -> None:
+    for value in ("2.5", "2.0"):
+        values = [value, "1"] if flag == "--dims" else [value]
+        refused([verb, *(["run"] if verb != "train" else []), flag, *values], flag, f'"{value}" is')
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_every_number_was_asked() -> None:
+    flags = {"--n", "--seed", "--label", "--dims", "--batch", "--steps", "--threads", "--fps"}
+    assert flags < {flag for _, flag in WHOLE} and len(WHOLE) > 20
 
 
 # ── data ─────────────────────────────────────────────────────────────────────────────────────
@@ -264,6 +297,13 @@ def test_places_that_cannot_be_written(refused: Refused, run: Path) -> None:
     refused(["sample", run, "--out", "file/a.png"], "file/a.png")
     refused(["sample", run, "--out", "picture.gif"], "'picture.gif'", ".png")
     refused(["film", run, "--label", "1", "--n", "2", "--out", "file"], "file")
+    refused(["sample", run, "--to", "file"], "file is a file", "give a folder")
+    refused(["sample", run, "--to", "file/a.npy"], "cannot write file/a")
+    refused(["sample", run, "--to", "file/a"], "file/a")
+    refused(["sample", run, "--to", run], "holds other things", "give a new folder")
+    Path("taken.npy").write_text("mine")
+    refused(["sample", run, "--to", "taken.npy"], "taken.npy is there already", "another name")
+    assert Path("taken.npy").read_text() == "mine"
 
 
 # ── what a system cannot do ──────────────────────────────────────────────────────────────────
@@ -282,6 +322,9 @@ CANNOT: dict[tuple[str, str], list[str]] = {
     ("vae", "film --label 3"): ["no labels"],
     ("ae", "sample"): ["no prior", "vae"],
     ("cae", "sample --label 1"): ["no prior", "vae"],
+    ("ae", "sample --n 2000 --to samples"): ["no prior", "vae"],
+    ("vae", "sample --label 3 --to samples"): ["no labels"],
+    ("cvae-gan", "sample --label 10 --to samples.npy"): ["label 10 is out of range", "0 to 9"],
     ("ae", "manifold"): ["no prior"],
     ("ae", "film"): ["no prior"],
     ("cvae-gan", "sample --label 10"): ["label 10 is out of range", "0 to 9"],
@@ -301,8 +344,10 @@ def test_what_a_system_cannot_do(
     verb, *flags = command.split()
     out = tmp_path / "out"
     place = out if verb == "film" else out / "picture.png"
-    refused([verb, trained(system), *flags, "--out", place], *CANNOT[system, command])
+    where = [] if "--to" in flags else ["--out", place]
+    refused([verb, trained(system), *flags, *where], *CANNOT[system, command])
     assert not out.exists() or list(out.iterdir()) == []
+    assert not list(tmp_path.glob("samples*"))
 
 
 def test_images_that_do_not_fit(refused: Refused, trained: Any) -> None:

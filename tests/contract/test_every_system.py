@@ -221,7 +221,7 @@ def test_nothing_touches_the_global_generator(
     model: Model, images: Tensor, labels: Tensor | None
 ) -> None:
     before = torch.random.get_rng_state()
-    model.manifold(0, n=3)
+    model.manifold(n=3)
     if not has(model, "ae"):
         model.sample(4)
     if not has(model, "gan"):
@@ -241,6 +241,14 @@ def test_wrong_shapes_and_labels_are_named(
             call = lambda wrong=wrong: model.encode(wrong, labels)
             refused(call, str(tuple(wrong.shape)), "(B, 1, 28, 28)", error=DataError)
     if labels is None:
+        told = torch.zeros(COUNT, dtype=torch.int64)
+        needless = ["takes no labels", "leave them out"]
+        refused(lambda: model.decode(latents, told), *needless, error=DataError)
+        refused(lambda: model.interpolate(latents[0], latents[0], 3, 0), *needless, error=DataError)
+        refused(lambda: model.manifold(0, n=2), *needless, error=DataError)
+        if not has(model, "gan"):
+            refused(lambda: model.encode(images, told), *needless, error=DataError)
+            refused(lambda: model.reconstruct(images, told), *needless, error=DataError)
         return
     refused(lambda: model.decode(latents), "needs labels", error=DataError)
     refused(lambda: model.decode(latents, labels[:2]), "(2,)", "int64 (6,)", error=DataError)
@@ -308,8 +316,8 @@ def test_estimator_transforms_and_back(estimator: VaeganEstimator, digits: Datas
     else:
         Z = estimator.transform(X, y)
         assert Z.shape == (COUNT, LATENTS) and Z.dtype == np.float32
-        expected = estimator.model_.embed(to_images(X), torch.from_numpy(y)).numpy()
-        assert np.array_equal(Z, expected)
+        told = torch.from_numpy(y) if estimator.model_.config.num_classes else None
+        assert np.array_equal(Z, estimator.model_.embed(to_images(X), told).numpy())
         # Floats in [0, 1] and images without a channel are the same images.
         assert np.array_equal(Z, estimator.transform(X[..., 0] / 255.0, y))
     back = estimator.inverse_transform(Z, y)

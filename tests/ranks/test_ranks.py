@@ -21,7 +21,7 @@ from vaegan.training import trainer_for
 WORKER = Path(__file__).with_name("worker.py")
 
 CASES = {
-    # Halves of two kinds of image, a equilibrium rule, projection, classifier, spectral norm.
+    # Halves of two kinds of image, an equilibrium rule, projection, classifier, spectral norm.
     "default": ("cvae-gan", "default", {"optimiser__warmup": 0, "schedule__margin": 0.02}),
     # Dropout, inner loops that end on costs, TensorFlow's RMSProp, sums over the batch.
     "tutorial": ("cvae-gan", "tutorial", {"schedule__discriminator_until": 0.085}),

@@ -8,8 +8,9 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
+from typing import Any, get_args
 
-from cyclopts import App, CycloptsError, Group
+from cyclopts import App, CoercionError, CycloptsError, Group, Parameter, Token, convert
 
 from vaegan import __version__
 from vaegan.errors import VaeganError
@@ -22,7 +23,7 @@ VERBS = {
     },
     "Use a trained run": {
         "reconstruct": ("pictures:reconstruct", "Test images above, reconstructions below."),
-        "sample": ("pictures:sample", "Draw new images from the prior, by label."),
+        "sample": ("sample:sample", "Draw new images from the prior, by label."),
         "transfer": ("pictures:transfer", "Render the style of images in every class."),
         "manifold": ("pictures:manifold", "A grid of images over two latent dimensions."),
         "interpolate": ("pictures:interpolate", "From one image to another through the code."),
@@ -53,6 +54,7 @@ def app(asked: str | None = None) -> App:
         ),
         help_format="markdown",
         suppress_keyboard_interrupt=False,
+        default_parameter=Parameter(converter=converted),
     )
     for place, (title, verbs) in enumerate(VERBS.items()):
         group = Group(title, sort_key=place)
@@ -60,6 +62,15 @@ def app(asked: str | None = None) -> App:
             short = None if verb == asked else summary
             application.command(f"vaegan.cli.{where}", name=verb, group=group, help=short)
     return application
+
+
+def converted(kind: Any, tokens: Sequence[Token]) -> Any:
+    """The value of a flag; CoercionError for a fraction where a whole number is asked for."""
+    if kind is int or int in get_args(kind):
+        for token in tokens:
+            if "." in token.value:
+                raise CoercionError(f'"{token.value}" is no whole number.', token=token)
+    return convert(kind, tokens)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -42,20 +42,6 @@ def reconstruct(
     write(picture, opened, "reconstructions", out)
 
 
-def sample(
-    run: Run, /, *, label: Label = None, n: Count = 12, seed: Seed = 0, out: Out = None
-) -> None:
-    """Draw from the prior: n images of a class, or a row of n for every class.
-
-    Image k depends on seed + k alone: seed 7 is the same picture in any batch.
-    """
-    from vaegan import gallery
-
-    opened = open_run(run)
-    picture = gallery.samples(opened.model, label, n, seed, invert=inverted(opened))
-    write(picture, opened, "samples" if label is None else f"samples-{label}", out)
-
-
 def transfer(
     run: Run,
     /,
@@ -115,7 +101,10 @@ def manifold(
     n: Side = 15,
     dims: Annotated[
         tuple[int, int] | None,
-        Parameter(help="The two latents to vary, counted from 0; the first two when left out."),
+        Parameter(
+            help="The two latents to vary, counted from 0; the first two when left out.",
+            negative="",
+        ),
     ] = None,
     out: Out = None,
 ) -> None:

@@ -16,7 +16,7 @@ from torch import Tensor
 
 from vaegan.data import Dataset, Split
 from vaegan.errors import DataError, Unsupported
-from vaegan.images import to_images, to_pixels
+from vaegan.inference import decode_pixels, encode_pixels
 from vaegan.metrics.classifier import TrainingSettings
 from vaegan.metrics.distances import Reference
 from vaegan.metrics.fidelity import sharpness
@@ -145,41 +145,16 @@ class Bench:
 
     # ── what the model makes ─────────────────────────────────────────────────────────────────
 
-    @torch.no_grad()
     def encode(self, pixels: np.ndarray, labels: np.ndarray | None) -> Posterior:
         """Posteriors (N, latent_dim) of pixels, on the CPU; Unsupported for a GAN."""
-        means, logvars = [], []
         config = self.model.config
         if "encoder" not in config.networks:
             raise Unsupported(f"system {config.system!r} has no encoder")
-        for rows in self._batches(len(pixels)):
-            images = to_images(pixels[rows], self.model.device)
-            posterior = self.model.encode(images, self._given(labels, rows))
-            means.append(posterior.mean.float().cpu())
-            if posterior.logvar is not None:
-                logvars.append(posterior.logvar.float().cpu())
-        logvar = torch.cat(logvars) if logvars else None
-        return Posterior(torch.cat(means), logvar, config.logvar_limit)
+        return encode_pixels(self.model, pixels, labels, self.batch)
 
-    @torch.no_grad()
     def decode(self, latents: Tensor, labels: np.ndarray | None) -> np.ndarray:
         """Latents (N, latent_dim) -> pixels uint8 (N, H, W, C)."""
-        made = []
-        for rows in self._batches(len(latents)):
-            images = self.model.decode(
-                latents[rows].to(self.model.device), self._given(labels, rows)
-            )
-            made.append(to_pixels(images))
-        return np.concatenate(made)
-
-    def _batches(self, count: int) -> list[slice]:
-        return [slice(i, i + self.batch) for i in range(0, count, self.batch)]
-
-    def _given(self, labels: np.ndarray | None, rows: slice) -> Tensor | None:
-        """Labels of some rows as the model wants them: None when it is not told any."""
-        if not self.conditional or labels is None:
-            return None
-        return torch.from_numpy(np.ascontiguousarray(labels[rows])).to(self.model.device)
+        return decode_pixels(self.model, latents, labels, self.batch)
 
     @cached_property
     def posterior(self) -> Posterior:
