@@ -16,7 +16,7 @@ from torch import Tensor
 from vaegan import checkpoint
 from vaegan.config import RunConfig
 from vaegan.data import Dataset, Split
-from vaegan.data.batches import Batches
+from vaegan.data.batches import Ahead
 from vaegan.errors import RunError
 from vaegan.files import read_tensors, write_tensors
 from vaegan.model import Model
@@ -80,7 +80,7 @@ def is_frame(step: int) -> bool:
 def trainer_for(config: RunConfig, dataset: Dataset, device: str = "cpu") -> Trainer:
     """A trainer at step 0 on the data set's training images."""
     split = dataset.train if config.model.num_classes else Split(dataset.train.pixels, None)
-    return Trainer(config, Batches(split, config.batch, config.seed, device), device)
+    return Trainer(config, Ahead(split, config.batch, config.seed, device), device)
 
 
 def train(
