@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import json
 import os
 import re
@@ -16,7 +17,15 @@ from vaegan.errors import RunError
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["read_tensors", "remedy", "replacing", "sync_directory", "write_json", "write_tensors"]
+__all__ = [
+    "locked",
+    "read_tensors",
+    "remedy",
+    "replacing",
+    "sync_directory",
+    "write_json",
+    "write_tensors",
+]
 
 MAX_HEADER = 1 << 20
 
@@ -81,6 +90,32 @@ def sync_directory(directory: Path) -> None:
     handle = os.open(directory, os.O_RDONLY)
     try:
         os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+@contextmanager
+def locked(directory: Path, being: str, flag: str) -> Iterator[None]:
+    """Own a directory, made if need be; the kernel frees the lock when the owner dies.
+
+    RunError, with what is `being` done there and the `flag` for another, when somebody owns it.
+    """
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        handle = os.open(directory / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
+    except OSError as error:
+        raise RunError(f"cannot write into {directory}: {error.strerror}") from None
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            owner = os.pread(handle, 32, 0).decode() or "another process"
+            raise RunError(
+                f"{directory} is being {being} by process {owner}; wait, or choose another {flag}"
+            ) from None
+        os.ftruncate(handle, 0)
+        os.pwrite(handle, str(os.getpid()).encode(), 0)
+        yield
     finally:
         os.close(handle)
 

@@ -14,7 +14,8 @@ from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,9 +27,20 @@ if TYPE_CHECKING:
     import torch
     from PIL import Image
 
-__all__ = ["read_image_files", "resized", "to_images", "to_pixels"]
+__all__ = [
+    "SUFFIXES",
+    "read_image_file",
+    "read_image_files",
+    "resized",
+    "survey",
+    "to_images",
+    "to_pixels",
+]
 
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF")
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif")
+GREY_MODES = ("1", "L", "LA", "La", "I", "I;16", "I;16B", "I;16L", "F")
+ORIENTATION, TURNED = 0x0112, (5, 6, 7, 8)  # EXIF: these values swap width and height
 MAX_BYTES = 32 << 20
 MAX_PIXELS = 16_000_000
 
@@ -100,26 +112,73 @@ def read_image_files(
     problems: list[str] = []
     for path in map(Path, paths):
         try:
-            pixels.append(_read(path, image_size, channels, resize, ground))
+            pixels.append(read_image_file(path, image_size, channels, resize=resize, ground=ground))
         except DataError as error:
-            problems.append(f"{str(path)!r} {error}")
+            problems.append(str(error))
     if problems:
         count = f"{len(problems)} of {len(paths)} images cannot be used"
         raise DataError(f"{count}: {'; '.join(problems)}")
     return np.stack(pixels)
 
 
-def _read(
-    path: Path, image_size: tuple[int, int], channels: int, resize: bool, ground: int
+def read_image_file(
+    path: str | os.PathLike[str],
+    image_size: tuple[int, int],
+    channels: int,
+    *,
+    resize: bool = False,
+    ground: int = 0,
 ) -> np.ndarray:
-    """Read one file; a DataError completes the sentence that begins with the file's name."""
-    from PIL import Image, ImageOps
+    """Read one image file, uint8 (H, W, C); arguments as for `read_image_files`.
 
-    if not path.is_file():
-        raise DataError("is no file" if path.exists() else "does not exist")
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise DataError(f"has {size} bytes, more than {MAX_BYTES}: save it smaller")
+    Raises:
+        DataError: the file cannot be used; the message begins with its name.
+    """
+    from PIL import ImageOps
+
+    height, width = image_size
+    with _opened(Path(path)) as opened:
+        image = _flatten(ImageOps.exif_transpose(opened), ground)
+        image = image.convert("L" if channels == 1 else "RGB")
+        if image.size != (width, height):
+            if not resize:
+                raise DataError(
+                    f"is {image.width} x {image.height} (width x height), the model takes "
+                    f"{width} x {height}: resize it first, or ask for it (resize)"
+                )
+            image = _fit(image, width, height, ground)
+    return np.asarray(image, np.uint8).reshape(height, width, channels)
+
+
+def survey(
+    path: str | os.PathLike[str], colour: bool = True
+) -> tuple[tuple[int, int], bool | None]:
+    """The size (H, W) of an image file, and whether a pixel of it has colour (None: not asked).
+
+    Raises:
+        DataError: the file cannot be used; the message begins with its name.
+    """
+    with _opened(Path(path)) as opened:
+        width, height = opened.size
+        size = (width, height) if opened.getexif().get(ORIENTATION) in TURNED else (height, width)
+        if not colour:
+            return size, None
+        if opened.mode in GREY_MODES:
+            return size, False
+        bands = np.asarray(_flatten(opened, 0).convert("RGB"))
+    return size, bool((bands != bands[..., :1]).any())
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    """Open a file; whatever goes wrong with it is a DataError that begins with its name."""
+    from PIL import Image
+
     try:
+        if not path.is_file():
+            raise DataError("is no file" if path.exists() else "does not exist")
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise DataError(f"has {size} bytes, more than {MAX_BYTES}: save it smaller")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with Image.open(path, formats=FORMATS) as opened:
@@ -128,30 +187,22 @@ def _read(
                         f"is {opened.width} x {opened.height}, more than {MAX_PIXELS} pixels: "
                         "save it smaller"
                     )
-                image = _flatten(ImageOps.exif_transpose(opened), ground)
-                image = image.convert("L" if channels == 1 else "RGB")
-    except DataError:
-        raise
+                yield opened
+    except DataError as error:
+        raise DataError(f"{str(path)!r} {error}") from error.__cause__
     except Image.DecompressionBombError:
-        raise DataError(f"is larger than {MAX_PIXELS} pixels: save it smaller") from None
+        raise DataError(
+            f"{str(path)!r} is larger than {MAX_PIXELS} pixels: save it smaller"
+        ) from None
     except Image.UnidentifiedImageError:
         raise DataError(
-            f"is no readable {', '.join(FORMATS)}: convert it or save it anew"
+            f"{str(path)!r} is no readable {', '.join(FORMATS)}: convert it or save it anew"
         ) from None
     except Exception as error:  # whatever a decoder raises on a damaged file
         reason = " ".join(str(error).split())[:80]
         raise DataError(
-            f"cannot be read ({type(error).__name__}: {reason}): save it anew"
+            f"{str(path)!r} cannot be read ({type(error).__name__}: {reason}): save it anew"
         ) from error
-    height, width = image_size
-    if image.size != (width, height):
-        if not resize:
-            raise DataError(
-                f"is {image.width} x {image.height} (width x height), the model takes "
-                f"{width} x {height}: resize it first, or ask for it (resize)"
-            )
-        image = _fit(image, width, height, ground)
-    return np.asarray(image, np.uint8).reshape(height, width, channels)
 
 
 def _flatten(image: Image.Image, ground: int) -> Image.Image:

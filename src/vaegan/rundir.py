@@ -14,18 +14,16 @@ report.html          what `vaegan report` wrote
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from vaegan.config import RunConfig, read_config, validated
 from vaegan.errors import RunError
-from vaegan.files import replacing, write_json
+from vaegan.files import locked, replacing, write_json
 from vaegan.pretrained import shipped
 
 __all__ = ["RunDirectory"]
@@ -112,28 +110,9 @@ class RunDirectory:
             return
         write_json(self.config_path, config.model_dump(mode="json"))
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
-        """Own the directory while training; the kernel frees the lock when the owner dies."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            handle = os.open(self.path / ".lock", os.O_RDWR | os.O_CREAT, 0o666)
-        except OSError as error:
-            raise RunError(f"cannot write into {self.path}: {error.strerror}") from None
-        try:
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                owner = os.pread(handle, 32, 0).decode() or "another process"
-                raise RunError(
-                    f"{self.path} is being trained by process {owner}; wait, or choose another "
-                    "--outdir"
-                ) from None
-            os.ftruncate(handle, 0)
-            os.pwrite(handle, str(os.getpid()).encode(), 0)
-            yield
-        finally:
-            os.close(handle)
+    def locked(self) -> AbstractContextManager[None]:
+        """Own the directory while training."""
+        return locked(self.path, "trained", "--outdir")
 
     def sweep(self) -> None:
         """Remove what killed writers left behind; for the owner of the lock only."""

@@ -16,7 +16,7 @@ from torch import Tensor
 from vaegan import checkpoint
 from vaegan.config import RunConfig, validated
 from vaegan.data import Dataset, Split
-from vaegan.data.batches import Batches
+from vaegan.data.batches import Ahead
 from vaegan.errors import ConfigError, DataError, RunError
 from vaegan.files import read_tensors, write_tensors
 from vaegan.model import Model
@@ -93,7 +93,7 @@ def trainer_for(
             f"multiple of {unit} for --batch"
         )
     split = dataset.train if config.model.num_classes else Split(dataset.train.pixels, None)
-    batches = Batches(split, config.batch, config.seed, device, ranks.rows)
+    batches = Ahead(split, config.batch, config.seed, device, ranks.rows)
     return Trainer(config, batches, device, ranks)
 
 

@@ -137,7 +137,7 @@ def test_importing_the_package_imports_no_array_library():
 def test_help_needs_no_framework():
     """`vaegan --help` and the help of every verb, in one process."""
     verbs = [verb for group in VERBS.values() for verb in group]
-    calls = [["--help"], ["--version"], *([verb, "--help"] for verb in verbs)]
+    calls = [["--help"], ["--version"], *([*verb.split(), "--help"] for verb in verbs)]
     program = (
         "import contextlib, io\n"
         "from vaegan.cli import main\n"

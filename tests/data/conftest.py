@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 
 
 def idx_bytes(values: np.ndarray) -> bytes:
@@ -38,6 +39,25 @@ def write_idx_folder(folder: Path, *, suffix: str = "-idx{n}-ubyte.gz", **change
 def idx_folder():
     """Return the function that writes a small IDX folder."""
     return write_idx_folder
+
+
+def write_images(
+    folder: Path, counts: dict[str, int], *, shape: tuple[int, ...] = (12, 10), seed: int = 0
+) -> Path:
+    """Write so many PNG files of noise into each sub-folder, grey or (H, W, 3)."""
+    generator = np.random.default_rng(seed)
+    for name, count in counts.items():
+        (folder / name).mkdir(parents=True, exist_ok=True)
+        for number in range(count):
+            pixels = generator.integers(0, 256, shape, np.uint8)
+            Image.fromarray(pixels).save(folder / name / f"{number:04}.png", compress_level=1)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images():
+    """Return the function that writes a folder of images."""
+    return write_images
 
 
 @pytest.fixture

@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from vaegan.data import Dataset, Split, catalogue, dataset_names, load_dataset
+from vaegan.data.preparation import Preparation
+from vaegan.data.sources import DatasetSource
 from vaegan.errors import DataError
 
 TRAIN_COUNTS = [5923, 6742, 5958, 6131, 5842, 5421, 5918, 6265, 5851, 5949]
@@ -73,6 +75,19 @@ def test_strangers_under_a_published_name_are_refused(tmp_path, idx_folder, monk
         monkeypatch.setenv("VAEGAN_DATA", str(root))
         message = refusal("mnist")
         assert "are not those of mnist: give them as --data " in message
+
+
+def test_unlabelled_and_prepared_folders(tmp_path, idx_folder):
+    folder = idx_folder(tmp_path / "glyphs")
+    for path in folder.glob("*labels*"):
+        path.unlink()
+    dataset = load_dataset(folder)
+    assert (dataset.name, dataset.num_classes) == ("glyphs", 0)
+    (tmp_path / "made").mkdir()
+    preparation = Preparation(DatasetSource(dataset), tmp_path / "made")
+    assert "is half prepared" in refusal(str(tmp_path / "made"))
+    preparation.run(1, lambda stage, share: None)
+    assert load_dataset(tmp_path / "made").fingerprint == dataset.fingerprint
 
 
 def test_variable_that_names_no_folder(monkeypatch):

@@ -234,5 +234,20 @@ def test_missing_files_are_named(tmp_path, idx_folder):
     message = error_of(read_idx_folder, tmp_path)
     assert "lacks t10k-labels-idx1-ubyte[.gz] (found: 'labels.gz', 't10k-images-idx3" in message
     (tmp_path / "empty").mkdir()
-    assert "found: nothing" in error_of(read_idx_folder, tmp_path / "empty")
+    line = error_of(read_idx_folder, tmp_path / "empty")
+    assert "lacks train-images-idx3" in line and "train-labels" in line and "found: nothing" in line
     assert "cannot list" in error_of(read_idx_folder, tmp_path / "absent")
+
+
+def test_without_labels_the_images_are_unlabelled(tmp_path, idx_folder):
+    idx_folder(tmp_path)
+    labels = sorted(tmp_path.glob("*labels*"))
+    labels[0].unlink()
+    assert "lacks t10k-labels-idx1-ubyte[.gz]" in error_of(read_idx_folder, tmp_path)
+    labels[1].unlink()
+    dataset = load_idx_folder(tmp_path, "toy")
+    assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (33, 3, 12)
+    assert (dataset.train.labels, dataset.test.labels, dataset.class_names) == (None, None, ())
+    next(tmp_path.glob("t10k-images*")).unlink()
+    line = error_of(read_idx_folder, tmp_path)
+    assert "lacks t10k-images-idx3-ubyte[.gz] (found: 'train-images" in line

@@ -18,6 +18,9 @@ from vaegan.errors import VaeganError
 __all__ = ["app", "main"]
 
 VERBS = {
+    "Data": {
+        "data prepare": ("data:prepare", "Images to arrays on disk, once; resumable."),
+    },
     "Train": {
         "train": ("train:train", "Train a system on a data set, or go on with a run."),
     },
@@ -41,6 +44,10 @@ VERBS = {
 }
 
 
+FAMILIES = {"data": "Data sets on disk: prepare."}
+"""What stands before the verbs of two words."""
+
+
 def app(asked: str | None = None) -> App:
     """The command-line application; the verb `asked` for shows its own, full help."""
     application = App(
@@ -56,11 +63,17 @@ def app(asked: str | None = None) -> App:
         suppress_keyboard_interrupt=False,
         default_parameter=Parameter(converter=converted),
     )
+    families: dict[str, App] = {}
     for place, (title, verbs) in enumerate(VERBS.items()):
         group = Group(title, sort_key=place)
         for verb, (where, summary) in verbs.items():
             short = None if verb == asked else summary
-            application.command(f"vaegan.cli.{where}", name=verb, group=group, help=short)
+            family, _, name = verb.rpartition(" ")
+            if family and family not in families:
+                families[family] = App(name=family, help=FAMILIES[family], group=group)
+                application.command(families[family])
+            home = families.get(family, application)
+            home.command(f"vaegan.cli.{where}", name=name, group=group, help=short)
     return application
 
 
@@ -73,11 +86,17 @@ def converted(kind: Any, tokens: Sequence[Token]) -> Any:
     return convert(kind, tokens)
 
 
+def verb_of(arguments: Sequence[str]) -> str | None:
+    """The verb that a command line begins with, of one word or two; None where it has none."""
+    known = [verb for verbs in VERBS.values() for verb in verbs]
+    return next((verb for verb in known if verb.split() == [*arguments[: len(verb.split())]]), None)
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; exit code 2 and one line on stderr for everything a user can mend."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     try:
-        outcome = app(arguments[0] if arguments else None)(
+        outcome = app(verb_of(arguments))(
             arguments, exit_on_error=False, print_error=False, result_action="return_value"
         )
     except CycloptsError as error:

@@ -56,8 +56,8 @@ def compare(
     runs
         Finished runs to compare in place of training any.
     data
-        `digits` (embedded, when left out), `mnist`, `fashion-mnist`, or a folder with the four IDX
-        files. With finished runs: another data set, or their own at a new place.
+        `digits` (embedded, when left out), `mnist`, `fashion-mnist`, or a folder as for `train`.
+        With finished runs: another data set, or their own at a new place.
     systems
         Rungs of the ladder, between commas; vae,cvae,gan,cgan,vae-gan,cvae-gan when left out.
     latent_dims

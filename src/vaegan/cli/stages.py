@@ -1,4 +1,4 @@
-"""A progress bar for work in named stages."""
+"""A progress bar for work in named stages, with the time it took so far and the time to go."""
 
 from __future__ import annotations
 
@@ -6,7 +6,13 @@ import sys
 from collections.abc import Callable
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 __all__ = ["Stages"]
 
@@ -23,6 +29,7 @@ class Stages:
             BarColumn(bar_width=24),
             TextColumn("{task.percentage:3.0f}%"),
             TimeElapsedColumn(),
+            TimeRemainingColumn(),
             TextColumn("{task.description}"),
             console=console,
             disable=not console.is_terminal,

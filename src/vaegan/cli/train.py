@@ -53,7 +53,8 @@ def train(
     Parameters
     ----------
     data
-        `digits` (embedded), `mnist`, `fashion-mnist`, or a folder with the four IDX files.
+        `digits` (embedded), `mnist`, `fashion-mnist`, a folder that `vaegan data prepare` made, or
+        one with the four IDX files (two, without labels).
     outdir
         The run directory; runs/DATA-SYSTEM when left out.
     system
@@ -66,7 +67,8 @@ def train(
     batch
         Images a step; the recipe's (64) when left out.
     image_size
-        Resize the images to this many pixels a side; larsen's is 64.
+        Resize the images to this many pixels a side; larsen's is 64. What was prepared keeps its
+        size.
     steps
         Train until this step, counted from the beginning of the run.
     epochs

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from concurrent.futures import Future
 from dataclasses import dataclass
 from functools import lru_cache
+from threading import Thread
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -15,7 +18,7 @@ if TYPE_CHECKING:
 
     from vaegan.data.dataset import Split
 
-__all__ = ["Batch", "Batches"]
+__all__ = ["Ahead", "Batch", "Batches"]
 
 
 @dataclass(frozen=True)
@@ -71,9 +74,47 @@ class Batches:
 
         from vaegan.images import to_images
 
-        chosen = self.indices(index)[self.rows]
-        images = to_images(self.split.pixels[chosen], self.device)
+        part = self.gathered(index)
+        images = to_images(part.pixels, self.device)
         labels = None
-        if self.split.labels is not None:
-            labels = torch.from_numpy(self.split.labels[chosen]).to(self.device)
+        if part.labels is not None:
+            labels = torch.from_numpy(part.labels).to(self.device)
         return Batch(images, labels)
+
+    def gathered(self, index: int) -> Split:
+        """Read the rows of a batch that are this rank's into memory."""
+        return self.split.take(self.indices(index)[self.rows])
+
+
+class Ahead(Batches):
+    """The same batches; while one is used, a thread gathers the next.
+
+    A batch is a function of its index, so that this changes when it is read and nothing else. The
+    thread lives for one batch: there is none to end with the run. What goes wrong in it is raised
+    where that batch is asked for.
+    """
+
+    next: tuple[int, Future[Split]] | None = None
+
+    def gathered(self, index: int) -> Split:
+        """Take the rows of a batch that are at hand, or read them now; begin to read the next."""
+        ahead, self.next = self.next, None
+        if ahead is None or ahead[0] != index:
+            ahead = index, _begun(super().gathered, index)
+        part = ahead[1].result()
+        self.next = index + 1, _begun(super().gathered, index + 1)
+        return part
+
+
+def _begun(gather: Callable[[int], Split], index: int) -> Future[Split]:
+    """The result to come of a call that runs in a thread of its own."""
+    future: Future[Split] = Future()
+
+    def run() -> None:
+        try:
+            future.set_result(gather(index))
+        except BaseException as error:  # raised again by whoever asks for the result
+            future.set_exception(error)
+
+    Thread(target=run, name=f"batch {index}").start()
+    return future

@@ -3,7 +3,8 @@
     digits         1,797 real digits that come with scikit-learn, enlarged to 28 x 28; no network
     mnist          60,000 + 10,000 handwritten digits, 28 x 28
     fashion-mnist  60,000 + 10,000 pieces of clothing, 28 x 28
-    PATH           a folder with four IDX files: {train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]
+    PATH           a folder with four IDX files, {train,t10k}-{images-idx3,labels-idx1}-ubyte[.gz]
+                   (two, if the images are unlabelled), or one that `vaegan data prepare` wrote
 
 The published sets are looked for in the folder named by the environment variable VAEGAN_DATA (in
 its subfolder `mnist` or `fashion-mnist`, or directly), in /usr/share/datasets, in the user's cache,
@@ -24,6 +25,7 @@ from vaegan.data.dataset import Dataset
 from vaegan.data.digits import load_digits
 from vaegan.data.download import cache_folder, download
 from vaegan.data.idx import ROLES, dataset_of_idx, idx_digest, read_idx_folder
+from vaegan.data.prepared import is_prepared, load_prepared
 from vaegan.data.published import FASHION_MNIST, MNIST, Published
 from vaegan.errors import DataError
 
@@ -55,14 +57,16 @@ def load_dataset(name_or_path: str | os.PathLike[str]) -> Dataset:
     if name and is_folder:
         return _load_folder(path)
     if name and is_file:
-        raise DataError(f"{name!r} is a file: give the folder that holds the four IDX files")
+        raise DataError(f"{name!r} is a file: give the folder that holds the data")
     near = difflib.get_close_matches(name.lower(), _LOADERS, n=1)
     hint = f"did you mean {near[0]}?" if near else "give one of these or the path of a folder"
     raise DataError(f"no data set or folder {name!r} (known: {', '.join(_LOADERS)}): {hint}")
 
 
 def _load_folder(folder: Path) -> Dataset:
-    """Load any four IDX files; those of a published set get its name and class names."""
+    """Load what was prepared, or IDX files; those of a published set get its name and classes."""
+    if is_prepared(folder):
+        return load_prepared(folder)
     arrays = read_idx_folder(folder)
     if published := _identify(arrays):
         return dataset_of_idx(arrays, published.name, published.class_names)
@@ -97,6 +101,8 @@ def _places(published: Published) -> list[Path]:
 
 def _identify(arrays: dict[str, np.ndarray]) -> Published | None:
     """Return the published set that the arrays are, bit for bit, or None."""
+    if arrays.keys() != set(ROLES):
+        return None
     for published in PUBLISHED:
         content = published.content
         # Small files come first: most strangers are told apart by a few bytes.

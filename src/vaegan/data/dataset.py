@@ -1,15 +1,23 @@
-"""Images in memory, labelled or not: uint8 until the batch, three fixed splits, a fingerprint."""
+"""Images, labelled or not: uint8 until the batch, three fixed splits, a fingerprint.
+
+Pixels lie in memory, or in a file that is memory-mapped (`vaegan.data.mapped`).
+"""
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
 
+from vaegan.data.mapped import gathered, is_mapped, release
 from vaegan.errors import DataError
 
-__all__ = ["Dataset", "Split", "carve_validation", "fingerprint_of"]
+__all__ = ["PURPOSES", "Dataset", "Split", "carve_validation", "carved", "fingerprint_of"]
+
+PURPOSES = ("train", "validation", "test")
+PIECE = 16 << 20  # bytes that are hashed at a time
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,9 +55,9 @@ class Split:
         return len(self.pixels)
 
     def take(self, indices: np.ndarray) -> Split:
-        """Return the images at `indices` (int (M,) or bool (N,)), copied, as a Split."""
+        """Return the images at `indices` (int (M,) or bool (N,)), copied into memory."""
         labels = None if self.labels is None else self.labels[indices]
-        return Split(self.pixels[indices], labels)
+        return Split(gathered(self.pixels, indices), labels)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +89,7 @@ class Dataset:
             raise DataError(f"data set {self.name!r} has no training image")
         if len(set(self.class_names)) < len(self.class_names):
             raise DataError(f"data set {self.name!r} repeats a class name: {self.class_names}")
-        for purpose in ("train", "validation", "test"):
+        for purpose in PURPOSES:
             split: Split = getattr(self, purpose)
             shape, wanted = split.pixels.shape[1:], self.train.pixels.shape[1:]
             if shape != wanted:
@@ -122,10 +130,17 @@ class Dataset:
     def resized(self, size: int) -> Dataset:
         """The same images at `size` x `size`: antialiased, aspect kept, padded with black.
 
-        Raises DataError when the size is not within 8 to 1024.
+        Raises DataError when the size is not within 8 to 1024, or the images lie in a file: these
+        may be too many for memory.
         """
         from vaegan.images import resized
 
+        if is_mapped(self.train.pixels):
+            height, width = self.image_size
+            raise DataError(
+                f"data set {self.name!r} is prepared at {height} x {width} pixels, not "
+                f"{size} x {size}: prepare it again with `vaegan data prepare --image-size {size}`"
+            )
         if not 8 <= size <= 1024:
             raise DataError(f"image size {size} is out of range: choose 8 to 1024 pixels")
         train, validation, test = (
@@ -135,15 +150,26 @@ class Dataset:
         return Dataset(self.name, train, validation, test, self.class_names)
 
 
-def fingerprint_of(*splits: Split) -> str:
-    """Return the sha256 (hex) over the pixels and labels of the splits, their shapes included."""
+def fingerprint_of(*splits: Split, progress: Callable[[float], None] | None = None) -> str:
+    """Return the sha256 (hex) over the pixels and labels of the splits, their shapes included.
+
+    Of pixels in a file a piece at a time is in memory. progress(share done): called now and then.
+    """
     digest = hashlib.sha256()
+    images, done = sum(len(split) for split in splits), 0
     for split in splits:
         labels = None if split.labels is None else split.labels.astype("<i8", copy=False)
         for array in (split.pixels, labels):
             digest.update(b"none" if array is None else repr(array.shape).encode())
-            if array is not None and array.size:
-                digest.update(np.ascontiguousarray(array).data)
+            if array is None or not array.size:
+                continue
+            rows = max(1, PIECE // array[0].nbytes)
+            for start in range(0, len(array), rows):
+                digest.update(np.ascontiguousarray(array[start : start + rows]).data)
+                release(array)
+                if progress is not None and array is split.pixels:
+                    progress((done + min(start + rows, len(array))) / images)
+        done += len(split)
     return digest.hexdigest()
 
 
@@ -163,24 +189,30 @@ def carve_validation(split: Split, size: int | float, seed: int) -> tuple[Split,
         DataError: `size` is out of range, or leaves a class without an image in the rest.
     """
     labels = np.zeros(len(split), np.int64) if split.labels is None else split.labels
+    chosen = carved(labels, size, seed)
+    return split.take(~chosen), split.take(chosen)
+
+
+def carved(labels: np.ndarray, size: int | float, seed: int) -> np.ndarray:
+    """Which images `carve_validation` carves: bool (N,), of the labels (N,) of all."""
     classes, strata, counts = np.unique(labels, return_inverse=True, return_counts=True)
-    wanted = round(size * len(split)) if isinstance(size, float) else size
-    if not 0 <= wanted <= len(split) - len(classes):
+    wanted = round(size * len(labels)) if isinstance(size, float) else size
+    if not 0 <= wanted <= len(labels) - len(classes):
         raise DataError(
-            f"cannot carve {wanted} of {len(split)} images in {len(classes)} classes: "
-            f"ask for at most {len(split) - len(classes)}, so that every class keeps one"
+            f"cannot carve {wanted} of {len(labels)} images in {len(classes)} classes: "
+            f"ask for at most {len(labels) - len(classes)}, so that every class keeps one"
         )
 
     # Share `wanted` among the classes, one by one where the proportions leave a rest.
-    quota = wanted * counts / max(len(split), 1)
+    quota = wanted * counts / max(len(labels), 1)
     given = np.minimum(quota.astype(np.int64), counts - 1)
     while given.sum() < wanted:
         given[np.argmax(np.where(given < counts - 1, quota - given, -np.inf))] += 1
 
     # Rank the images of each class by a random key; the first `given` of a class are carved.
-    keys = np.random.PCG64(seed).random_raw(len(split))
+    keys = np.random.PCG64(seed).random_raw(len(labels))
     order = np.lexsort((keys, strata))
-    rank = np.arange(len(split)) - np.repeat(np.cumsum(counts) - counts, counts)
-    carved = np.zeros(len(split), bool)
-    carved[order] = rank < np.repeat(given, counts)
-    return split.take(~carved), split.take(carved)
+    rank = np.arange(len(labels)) - np.repeat(np.cumsum(counts) - counts, counts)
+    chosen = np.zeros(len(labels), bool)
+    chosen[order] = rank < np.repeat(given, counts)
+    return chosen

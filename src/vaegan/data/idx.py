@@ -113,10 +113,11 @@ def read_idx_folder(folder: str | Path) -> dict[str, np.ndarray]:
     """Read the four IDX files of a folder: train and t10k, images and labels.
 
     Names are those of MNIST, `train-images-idx3-ubyte` or `train-images.idx3-ubyte`, with or
-    without `.gz`; of two the uncompressed one is read.
+    without `.gz`; of two the uncompressed one is read. Without a file of labels, neither of train
+    nor of t10k, the images are unlabelled.
 
     Returns:
-        By role ("train-images", ...): uint8 images (N, H, W, C) and labels (N,).
+        By role ("train-images", ...): uint8 images (N, H, W, C) and, if there are any, labels (N,).
 
     Raises:
         DataError: a file is missing or damaged, or images and labels do not fit together.
@@ -132,20 +133,24 @@ def read_idx_folder(folder: str | Path) -> dict[str, np.ndarray]:
         if match := _FILE_NAME.fullmatch(name):
             role = match[1]
             found[role] = min(found.get(role, name), name, key=lambda n: n.endswith(".gz"))
-    missing = [role for role in ROLES if role not in found]
+    unlabelled = bool(found) and not any(role.endswith("labels") for role in found)
+    needed = ROLES[::2] if unlabelled else ROLES
+    missing = [role for role in needed if role not in found]
     if missing:
         seen = ", ".join(repr(name) for name in names[:6]) or "nothing"
         more = f" and {len(names) - 6} more" if len(names) > 6 else ""
         wanted = ", ".join(
             f"{role}-idx{3 if role.endswith('images') else 1}-ubyte[.gz]" for role in missing
         )
-        raise DataError(f"{quoted} lacks {wanted} (found: {seen}{more}): give the IDX folder")
+        raise DataError(
+            f"{quoted} lacks {wanted} (found: {seen}{more}): give the IDX folder, or "
+            "make a data set of image files first: vaegan data prepare"
+        )
 
     # Bring the images to (N, H, W, C) and check that each has its label.
-    arrays = {role: read_idx(folder / found[role]) for role in ROLES}
+    arrays = {role: read_idx(folder / found[role]) for role in needed}
     for part in ("train", "t10k"):
-        images, labels = arrays[f"{part}-images"], arrays[f"{part}-labels"]
-        images_name, labels_name = repr(found[f"{part}-images"]), repr(found[f"{part}-labels"])
+        images, images_name = arrays[f"{part}-images"], repr(found[f"{part}-images"])
         if images.ndim == 3:
             images = images[..., None]
         if images.ndim != 4 or images.shape[3] not in (1, 3):
@@ -153,6 +158,10 @@ def read_idx_folder(folder: str | Path) -> dict[str, np.ndarray]:
                 f"{images_name} in {quoted} has the shape {images.shape}: "
                 "images are (N, H, W) or (N, H, W, C) with C = 1 or 3"
             )
+        arrays[f"{part}-images"] = images
+        if unlabelled:
+            continue
+        labels, labels_name = arrays[f"{part}-labels"], repr(found[f"{part}-labels"])
         if labels.ndim != 1:
             raise DataError(
                 f"{labels_name} in {quoted} has the shape {labels.shape}: labels are (N,)"
@@ -162,14 +171,13 @@ def read_idx_folder(folder: str | Path) -> dict[str, np.ndarray]:
                 f"{images_name} holds {len(images)} images but {labels_name} {len(labels)} labels "
                 f"in {quoted}: take both files from one source"
             )
-        arrays[f"{part}-images"] = images
     return arrays
 
 
 def dataset_of_idx(
     arrays: Mapping[str, np.ndarray], name: str, class_names: tuple[str, ...] = ()
 ) -> Dataset:
-    """Build a data set of the four arrays of `read_idx_folder`.
+    """Build a data set of the arrays of `read_idx_folder`.
 
     One image in twelve of the training file, stratified, fixed, is the validation split. Without
     `class_names` there are max(label) + 1 classes, named by their numbers. Where classes are too
@@ -178,15 +186,18 @@ def dataset_of_idx(
     Raises:
         DataError: a label without a class, or images of two sizes.
     """
-    parts = {
-        part: Split(arrays[f"{part}-images"], arrays[f"{part}-labels"].astype(np.int64))
-        for part in ("train", "t10k")
-    }
-    if not class_names:
+    parts = {}
+    for part in ("train", "t10k"):
+        labels = arrays.get(f"{part}-labels")
+        parts[part] = Split(
+            arrays[f"{part}-images"], None if labels is None else labels.astype(np.int64)
+        )
+    numbers = parts["train"].labels
+    if numbers is not None and not class_names:
         top = max(int(arrays[f"{part}-labels"].max()) for part in parts)
         class_names = tuple(str(label) for label in range(top + 1))
     count = len(parts["train"])
-    most = count - len(np.unique(arrays["train-labels"]))
+    most = count - (1 if numbers is None else len(np.unique(numbers)))
     size = min(round(count * VALIDATION_SHARE), most)
     train, validation = carve_validation(parts["train"], size, SPLIT_SEED)
     return Dataset(name, train, validation, parts["t10k"], class_names)
