@@ -2,11 +2,12 @@
 # A CPU-only torch on Linux: make demo PIP_FLAGS="--extra-index-url https://download.pytorch.org/whl/cpu"
 PYTHON ?= python3
 PIP_FLAGS ?=
+BENCH_FLAGS ?=
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup demo test fast lint clean
+.PHONY: help setup demo test fast lint bench clean
 
 help:            ## list the targets
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/\t/' | expand -t 12
@@ -37,6 +38,9 @@ fast: setup      ## the tests that take seconds
 test: lint       ## everything: lint, types, the fast tests, then the slow ones
 	$(BIN)/pytest -n 2 -m "not slow"
 	$(BIN)/pytest -n 2 -m slow
+
+bench: setup     ## measure speed and growth, side by side with others (see benchmarks/README.md)
+	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
 
 clean:           ## remove the environment and caches (never runs/)
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .hypothesis dist

@@ -1,8 +1,7 @@
 """The shared pass against the plain one: three networks, three forward passes, three losses.
 
-`Plain` writes every loss as the paper and the config say it, one network at a time, with `detach`
-wherever a gradient must stop, and shares nothing. The objective shares nearly everything, and must
-give the same gradient to every parameter.
+`benchmarks.plain` writes every loss as the paper and the config say it, one network at a time. The
+objective shares nearly everything, and must give the same gradient to every parameter.
 """
 
 from __future__ import annotations
@@ -12,8 +11,8 @@ from itertools import chain, combinations
 
 import pytest
 import torch
+from benchmarks.plain import Plain, plainly
 from torch import nn
-from torch.nn import functional as F
 
 from vaegan.config import SYSTEMS
 from vaegan.data.batches import Batches
@@ -39,222 +38,14 @@ class FixedDropout(nn.Dropout):
         return x * mask / (1 - self.p)
 
 
-class Plain:
-    """The losses of one batch, each in a forward pass of its own."""
-
-    def __init__(self, model, config, batch, draws):
-        self.model, self.config, self.draws = model, config, draws
-        self.x, self.y = batch.images, batch.labels
-
-    def gradients(self) -> dict[str, dict[str, torch.Tensor | None]]:
-        """d(loss of the network) / d(parameter of the network), None where there is none."""
-        found = {}
-        for name in self.model.config.networks:
-            parameters = dict(self.model.network(name).named_parameters())
-            taken = torch.autograd.grad(
-                self.loss(name), list(parameters.values()), allow_unused=True
-            )
-            found[name] = dict(zip(parameters, taken))
-        return found
-
-    def loss(self, network):
-        family = self.model.config.family
-        if family in ("ae", "vae"):
-            return self.autoencoder()
-        return self.gan(network) if family == "gan" else self.vae_gan(network)
-
-    # Minus the ELBO, or the plain autoencoder's error.
-    def autoencoder(self):
-        seen = self.x
-        if self.config.noise:
-            seen = (seen + self.config.noise + self.config.noise * self.draws.pixels).clamp(0, 1)
-        mean, logvar = self.model.encoder(seen, self.y)
-        if logvar is None:
-            loss = self.reduce(self.pixels(self.model.decoder(mean, self.y)))
-            return loss + self.config.sparsity * self.reduce(mean.abs().sum(1))
-        z = self.sampled(mean, logvar)
-        loss = self.reduce(self.pixels(self.model.decoder(z, self.y)))
-        return loss + self.config.kl_weight * self.reduce(self.kl(mean, logvar))
-
-    # Goodfellow et al. 2014.
-    def gan(self, network):
-        fake = torch.sigmoid(self.model.decoder(self.draws.prior, self.y))
-        if network == "discriminator":
-            real, _ = self.judge(self.x, self.y)
-            judged, _ = self.judge(fake.detach(), self.y)
-            return self.l_gan(real, {"prior": judged}) + self.reading()
-        judged, _ = self.judge(fake, self.y)
-        fooling = self.fooling({"prior": judged})
-        fooling = fooling + self.misread({"prior": self.unread(fake, self.y)})
-        return self.config.adversarial_weight * fooling
-
-    # Larsen et al. 2016, algorithm 1.
-    def vae_gan(self, network):
-        config, model, x, y = self.config, self.model, self.x, self.y
-        mean, logvar = model.encoder(x, y)
-        z = self.sampled(mean, logvar)
-        if network != "encoder":
-            z = z.detach()
-        logits = model.decoder(z, y)
-        rebuilt = torch.sigmoid(logits)
-        kinds, codes, labels = self.fakes(z.detach())
-        made = torch.sigmoid(model.decoder(codes, labels))
-
-        if network == "discriminator":
-            real, _ = self.judge(x, y)
-            fakes = {"reconstruction": self.judge(rebuilt.detach(), y)[0]}
-            fakes |= self.cut(self.judge(made.detach(), labels)[0], kinds)
-            return self.l_gan(real, fakes) + self.reading()
-
-        reconstruction = self.similarity(rebuilt)
-        if config.pixel_weight:
-            reconstruction = reconstruction + config.pixel_weight * self.reduce(self.pixels(logits))
-        if network == "encoder":
-            back = model.encoder(made.detach(), labels)[0]
-            cycle = self.reduce(0.5 * (back - codes).square().sum(1))
-            kl = self.reduce(self.kl(mean, logvar))
-            return reconstruction + config.kl_weight * kl + config.cycle_weight * cycle
-
-        back = model.encoder(made, labels)[0]
-        cycle = self.reduce(0.5 * (back - codes).square().sum(1))
-        judged, features = self.judge(made, labels)
-        fakes = {"reconstruction": self.judge(rebuilt, y)[0]} | self.cut(judged, kinds)
-        loss = config.similarity_weight * reconstruction + config.cycle_weight * cycle
-        unread = self.cut(self.unread(made, labels), kinds)
-        unread["reconstruction"] = self.unread(rebuilt, y)
-        fooling = self.fooling(fakes) + self.misread(unread)
-        loss = loss + config.adversarial_weight * fooling
-        if config.feature_matching_weight:
-            _, real = self.judge(x, y)
-            parts = [self.cut(tap, kinds) for tap in features]
-            gaps = [
-                0.5
-                * (part[kind].flatten(1).mean(0) - r.flatten(1).mean(0)).square().mean()
-                / (r.detach().square().mean() + 1e-8)
-                / len(real)
-                for kind in kinds
-                for r, part in zip(real, parts)
-            ]
-            loss = loss + config.feature_matching_weight * sum(gaps) / len(kinds)
-        return loss
-
-    # Terms.
-    def sampled(self, mean, logvar):
-        limit = self.model.config.logvar_limit
-        return mean + torch.exp(logvar.clamp(-limit, limit) / 2) * self.draws.posterior
-
-    def kl(self, mean, logvar):
-        limit = self.model.config.kl_logvar_limit or self.model.config.logvar_limit
-        clipped = logvar.clamp(-limit, limit)
-        return -0.5 * (1 + clipped - mean**2 - torch.exp(clipped)).sum(1)
-
-    def pixels(self, logits):
-        if self.config.pixel_loss == "mse":
-            return 0.5 * (torch.sigmoid(logits) - self.x).square().flatten(1).sum(1)
-        error = -self.x * F.logsigmoid(logits) - (1 - self.x) * F.logsigmoid(-logits)
-        return error.flatten(1).sum(1)
-
-    def similarity(self, rebuilt):
-        dropouts = [m for m in self.model.discriminator.modules() if isinstance(m, nn.Dropout)]
-        for dropout in dropouts:
-            dropout.train(self.config.similarity_dropout)
-        _, real = self.judge(self.x, self.y)
-        _, fake = self.judge(rebuilt, self.y)
-        for dropout in dropouts:
-            dropout.train()
-        total = 0.0
-        for r, f in zip(real, fake):
-            r, f = r.detach().flatten(1), f.flatten(1)
-            if self.config.similarity_loss == "bce":
-                target = torch.sigmoid(r)
-                error = -target * F.logsigmoid(f) - (1 - target) * F.logsigmoid(-f)
-            else:
-                error = 0.5 * (f - r) ** 2
-            if self.config.similarity_normalised:
-                share = error.mean(1) / (r.square().mean() + 1e-8)
-                total = total + share * self.x[0].numel() / len(real)
-            else:
-                total = total + error.sum(1)
-        return self.reduce(total)
-
-    def fakes(self, z):
-        size = len(z)
-        if not self.config.transfer_weight or self.y is None:
-            return {"prior": size}, self.draws.prior, self.y
-        half, classes = size // 2, self.model.config.num_classes
-        moved = (self.y + self.draws.hop) % classes
-        codes = torch.cat([self.draws.prior[:half], z[half:]])
-        return (
-            {"prior": half, "transfer": size - half},
-            codes,
-            torch.cat([self.y[:half], moved[half:]]),
-        )
-
-    def cut(self, tensor, kinds):
-        return dict(zip(kinds, tensor.split(list(kinds.values()))))
-
-    def weight(self, kind):
-        """The weight of a kind of fake; the prior takes over where a kind is missing."""
-        weight = getattr(self.config, f"{kind}_weight")
-        alone = self.model.config.family == "gan"
-        if kind == "prior" and (self.y is None or alone):
-            weight += self.config.transfer_weight
-        if kind == "prior" and alone:
-            weight += self.config.reconstruction_weight
-        return weight
-
-    def l_gan(self, real, fakes):
-        cost = {
-            True: lambda d: torch.clamp(1 - d, min=0),
-            False: lambda d: -F.logsigmoid(d),
-        }[self.config.adversarial_loss == "hinge"]
-        total = self.config.real_weight * self.reduce(cost(real))
-        return total + sum(self.weight(k) * self.reduce(cost(-d)) for k, d in fakes.items())
-
-    def fooling(self, fakes):
-        cost = {
-            "hinge": lambda d: -d,
-            "saturating": lambda d: F.logsigmoid(-d),  # log(1 - D)
-            "non-saturating": lambda d: -F.logsigmoid(d),  # -log D
-        }[self.config.adversarial_loss]
-        return sum(self.weight(k) * self.reduce(cost(d)) for k, d in fakes.items())
-
-    # Odena et al. 2017.
-    def reading(self):
-        return self.config.label_weight * self.reduce(self.unread(self.x, self.y))
-
-    def misread(self, unread):
-        costs = [self.weight(kind) * self.reduce(cost) for kind, cost in unread.items()]
-        return self.config.label_weight * sum(costs)
-
-    def unread(self, images, labels):
-        """-log p(label | image) per image; nothing without an auxiliary classifier."""
-        if not self.config.label_weight or labels is None:
-            return torch.zeros(len(images))
-        classes = self.model.discriminator(self.shifted(images), labels).classes
-        return -F.log_softmax(classes, 1)[torch.arange(len(labels)), labels]
-
-    def judge(self, images, labels):
-        judgement = self.model.discriminator(self.shifted(images), labels)
-        return judgement.logits, judgement.features
-
-    def shifted(self, images):
-        if not self.config.augment:
-            return images
-        height, width = images.shape[2:]
-        rows = []
-        for image, (down, right) in zip(images, self.draws.shift.tolist()):
-            d = round(down * self.config.augment * height)
-            r = round(right * self.config.augment * width)
-            padded = F.pad(image, (max(r, 0), max(-r, 0), max(d, 0), max(-d, 0)))
-            top, left = max(-d, 0), max(-r, 0)
-            rows.append(padded[:, top : top + height, left : left + width])
-        return torch.stack(rows)
-
-    def reduce(self, per_image):
-        if self.config.reduction == "sum-per-pixel":
-            return per_image.sum() / (self.x.shape[2] * self.x.shape[3])
-        return per_image.mean()
+def gradients(plain: Plain) -> dict[str, dict[str, torch.Tensor | None]]:
+    """d(loss of the network) / d(parameter of the network), None where there is none."""
+    found = {}
+    for name in plain.model.config.networks:
+        parameters = dict(plain.model.network(name).named_parameters())
+        taken = torch.autograd.grad(plain.loss(name), list(parameters.values()), allow_unused=True)
+        found[name] = dict(zip(parameters, taken))
+    return found
 
 
 def prepared(config, dataset, dtype=torch.float64):
@@ -320,7 +111,7 @@ def states(networks):
 def check(config, dataset, dtype=torch.float64, rtol=1e-9, *, every_state=True):
     model, objective, batch, draws = prepared(config, dataset, dtype)
     plain = Plain(model, config.objective, batch, draws)
-    expected = plain.gradients()
+    expected = gradients(plain)
     usual = ((c, c & set(config.model.networks)) for c in (DISCRIMINATOR, GENERATOR, EVERYONE))
     for candidates, active in states(config.model.networks) if every_state else usual:
         model.zero_grad(set_to_none=True)
@@ -349,6 +140,31 @@ def test_gradients_equal_three_plain_passes(configure, data_of, double, system, 
 def test_at_the_real_size(configure, bars, double, recipe):
     config = configure("cvae-gan", recipe, size=28, classes=10, latent_dim=8, batch=3)
     check(config, bars(28, 10), every_state=False)
+
+
+@pytest.mark.parametrize("recipe", ["default", "tutorial", "larsen-small"])
+def test_networks_with_obvious_layers_are_the_same_function(configure, data_of, double, recipe):
+    """What the benchmarks time as plain PyTorch: no folded upsampling, PyTorch's spectral norm."""
+    config = configure("cvae-gan", recipe, batch=5)
+    model, objective, batch, draws = prepared(config, data_of(config))
+    obvious = plainly(model)
+    for part in obvious.modules():  # PyTorch's refreshes its estimate in every pass; not here
+        if type(part).__name__ == "_SpectralNorm":
+            part.eval()
+    evaluation = objective(batch, draws, EVERYONE)
+    plain = Plain(obvious, config.objective, batch, draws)
+    for network in model.config.networks:
+        model.zero_grad(set_to_none=True)
+        evaluation = objective(batch, draws, EVERYONE)
+        evaluation.backward(model, {network})
+        ours = [p.grad for p in model.network(network).parameters() if p.grad is not None]
+        own = [p for p in obvious.network(network).parameters() if p.numel()]
+        theirs = torch.autograd.grad(plain.loss(network), own, allow_unused=True)
+        theirs = [gradient for gradient in theirs if gradient is not None]
+        largest = max(gradient.abs().max().item() for gradient in ours)
+        assert len(ours) == len(theirs) and largest > 0
+        for our, their in zip(ours, theirs):
+            torch.testing.assert_close(our, their, rtol=1e-9, atol=1e-9 * largest)
 
 
 @pytest.mark.parametrize("recipe", ["dense", "default", "tutorial"])
@@ -476,8 +292,8 @@ def three_backwards_on_one_graph(plain: Plain, a: float):
     z = plain.sampled(mean, logvar)
     rebuilt = torch.sigmoid(model.decoder(z, y))
     made = torch.sigmoid(model.decoder(plain.draws.prior, y))
-    similarity = plain.similarity(rebuilt)
-    l_gan = plain.l_gan(plain.judge(x, y)[0], {"prior": plain.judge(made, y)[0]})
+    similarity = plain.similarity(plain.judge(x, y), plain.judge(rebuilt, y))
+    l_gan = plain.l_gan(plain.judge(x, y), {"prior": plain.judge(made, y)})
     kl = plain.reduce(plain.kl(mean, logvar))
     (kl + similarity).backward(retain_graph=True)
     ((1 - a) * similarity - a * l_gan).backward(retain_graph=True)
@@ -497,7 +313,7 @@ def test_three_backwards_on_one_undetached_graph_are_caught(configure, data_of, 
     )
     model, objective, batch, draws = prepared(config, data_of(config))
     plain = Plain(model, config.objective, batch, draws)
-    expected = plain.gradients()
+    expected = gradients(plain)
     objective(batch, draws, EVERYONE).backward(model, EVERYONE)
     assert_same(model, expected, EVERYONE, 1e-9)
 
@@ -509,8 +325,9 @@ def test_three_backwards_on_one_undetached_graph_are_caught(configure, data_of, 
     # What the decoder gets of the game is exactly -1 times its own gradient of it: it helps D.
     parameters = list(model.decoder.parameters())
     z = plain.sampled(*model.encoder(batch.images, None)).detach()
-    similarity = plain.similarity(torch.sigmoid(model.decoder(z, None)))
-    judged, _ = plain.judge(torch.sigmoid(model.decoder(draws.prior, None)), None)
+    rebuilt = torch.sigmoid(model.decoder(z, None))
+    similarity = plain.similarity(*plain.compared(rebuilt))
+    judged = plain.judge(torch.sigmoid(model.decoder(draws.prior, None)), None)
     game = 0.5 * plain.fooling({"prior": judged})
     flat = lambda gradients: torch.cat([g.flatten() for g in gradients])
     of_similarity, of_game = (flat(torch.autograd.grad(s, parameters)) for s in (similarity, game))

@@ -1,0 +1,304 @@
+"""The plain way to train a VAE/GAN: three networks, a forward pass for each, three losses.
+
+`Plain` writes every loss as the paper and the config say it, one network at a time, with `detach`
+wherever a gradient must stop; nothing is shared between networks. `tests/parity` holds our
+objective to its gradients, the benchmarks time it: one reference, tested and timed.
+
+`plainly` gives the networks their obvious layers: upsampling before a convolution, PyTorch's own
+spectral norm, contiguous memory. Same weights, same function.
+"""
+
+from __future__ import annotations
+
+import copy
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.nn.utils import parametrizations, parametrize
+
+from vaegan.config import ObjectiveConfig
+from vaegan.data.batches import Batch
+from vaegan.layers import SpectralNorm, UpsampledConv
+from vaegan.model import Model
+from vaegan.networks import Judgement
+from vaegan.objectives import Draws
+
+__all__ = ["Plain", "plainly"]
+
+
+class Plain:
+    """The losses of one batch, each network's in a forward pass of its own.
+
+    Within a pass the discriminator judges every image once; what it says is read for all terms.
+    """
+
+    def __init__(self, model: Model, config: ObjectiveConfig, batch: Batch, draws: Draws):
+        self.model, self.config, self.draws = model, config, draws
+        self.x, self.y = batch.images, batch.labels
+
+    def loss(self, network: str) -> Tensor:
+        """What one network minimises."""
+        family = self.model.config.family
+        if family in ("ae", "vae"):
+            return self.autoencoder()
+        if family == "gan":
+            return self.gan(network)
+        return {
+            "encoder": self.encoder,
+            "decoder": self.decoder,
+            "discriminator": self.discriminator,
+        }[network]()
+
+    def autoencoder(self) -> Tensor:
+        """Minus the ELBO, or the plain autoencoder's error."""
+        seen = self.x
+        if self.config.noise:
+            seen = (seen + self.config.noise + self.config.noise * self.draws.pixels).clamp(0, 1)
+        mean, logvar = self.model.encoder(seen, self.y)
+        if logvar is None:
+            loss = self.reduce(self.pixels(self.model.decoder(mean, self.y)))
+            return loss + self.config.sparsity * self.reduce(mean.abs().sum(1))
+        z = self.sampled(mean, logvar)
+        loss = self.reduce(self.pixels(self.model.decoder(z, self.y)))
+        return loss + self.config.kl_weight * self.reduce(self.kl(mean, logvar))
+
+    def gan(self, network: str) -> Tensor:
+        """Goodfellow et al. 2014."""
+        fake = torch.sigmoid(self.model.decoder(self.draws.prior, self.y))
+        if network == "discriminator":
+            real = self.judge(self.x, self.y)
+            judged = self.judge(fake.detach(), self.y)
+            return self.l_gan(real, {"prior": judged}) + self.reading(real)
+        judged = {"prior": self.judge(fake, self.y)}
+        fooling = self.fooling(judged) + self.misread(judged, {"prior": self.y})
+        return self.config.adversarial_weight * fooling
+
+    # Larsen et al. 2016, algorithm 1.
+
+    def encoder(self) -> Tensor:
+        """Similarity + KL."""
+        config, model, y = self.config, self.model, self.y
+        mean, logvar = model.encoder(self.x, y)
+        z = self.sampled(mean, logvar)
+        logits = model.decoder(z, y)
+        rebuilt = torch.sigmoid(logits)
+        real, fake = self.compared(rebuilt)
+        loss = self.reconstruction(logits, real, fake)
+        loss = loss + config.kl_weight * self.reduce(self.kl(mean, logvar))
+        if config.cycle_weight:
+            _, codes, labels = self.fakes(z.detach())
+            made = torch.sigmoid(model.decoder(codes, labels))
+            loss = loss + config.cycle_weight * self.cycle(made.detach(), codes, labels)
+        return loss
+
+    def decoder(self) -> Tensor:
+        """Gamma times the similarity + the adversarial term."""
+        config, model, y = self.config, self.model, self.y
+        z = self.sampled(*model.encoder(self.x, y)).detach()
+        logits = model.decoder(z, y)
+        rebuilt = torch.sigmoid(logits)
+        kinds, codes, labels = self.fakes(z)
+        made = torch.sigmoid(model.decoder(codes, labels))
+        real, fake = self.judge(self.x, y), self.judge(rebuilt, y)
+        compared = (real, fake) if self.one_pass else self.compared(rebuilt)
+        loss = config.similarity_weight * self.reconstruction(logits, *compared)
+
+        judged = {"reconstruction": fake} | self.judge(made, labels).cut(kinds)
+        asked = {"reconstruction": y}
+        if y is not None:
+            asked |= dict(zip(kinds, labels.split(list(kinds.values()))))
+        fooling = self.fooling(judged) + self.misread(judged, asked)
+        loss = loss + config.adversarial_weight * fooling
+        if config.cycle_weight:
+            loss = loss + config.cycle_weight * self.cycle(made, codes, labels)
+        if config.feature_matching_weight:
+            gaps = [
+                0.5
+                * (f.flatten(1).mean(0) - r.flatten(1).mean(0)).square().mean()
+                / (r.detach().square().mean() + 1e-8)
+                / len(real.features)
+                for kind in kinds
+                for r, f in zip(real.features, judged[kind].features)
+            ]
+            loss = loss + config.feature_matching_weight * sum(gaps) / len(kinds)
+        return loss
+
+    def discriminator(self) -> Tensor:
+        """L_GAN, and the classifier's error on real images."""
+        model, y = self.model, self.y
+        with torch.no_grad():
+            z = self.sampled(*model.encoder(self.x, y))
+            kinds, codes, labels = self.fakes(z)
+            made = torch.sigmoid(model.decoder(codes, labels))
+        real = self.judge(self.x, y)
+        judged = self.judge(made, labels).cut(kinds)
+        if self.config.reconstruction_weight:
+            with torch.no_grad():
+                rebuilt = torch.sigmoid(model.decoder(z, y))
+            judged["reconstruction"] = self.judge(rebuilt, y)
+        return self.l_gan(real, judged) + self.reading(real)
+
+    # Terms.
+
+    @property
+    def one_pass(self) -> bool:
+        """Whether the similarity is measured on what the game is played with, dropout and all."""
+        parts = self.model.discriminator.modules()
+        return self.config.similarity_dropout or not any(isinstance(p, nn.Dropout) for p in parts)
+
+    def compared(self, rebuilt: Tensor) -> tuple[Judgement, Judgement]:
+        """Originals and reconstructions judged for the similarity."""
+        dropouts = [m for m in self.model.discriminator.modules() if isinstance(m, nn.Dropout)]
+        for dropout in dropouts:
+            dropout.train(self.config.similarity_dropout)
+        real, fake = self.judge(self.x, self.y), self.judge(rebuilt, self.y)
+        for dropout in dropouts:
+            dropout.train()
+        return real, fake
+
+    def reconstruction(self, logits: Tensor, real: Judgement, fake: Judgement) -> Tensor:
+        """The learned similarity, and the pixel loss where it has a weight."""
+        loss = self.similarity(real, fake)
+        if self.config.pixel_weight:
+            loss = loss + self.config.pixel_weight * self.reduce(self.pixels(logits))
+        return loss
+
+    def cycle(self, made: Tensor, codes: Tensor, labels: Tensor | None) -> Tensor:
+        """What is left of the codes after a picture."""
+        back = self.model.encoder(made, labels)[0]
+        return self.reduce(0.5 * (back - codes).square().sum(1))
+
+    def sampled(self, mean: Tensor, logvar: Tensor) -> Tensor:
+        limit = self.model.config.logvar_limit
+        return mean + torch.exp(logvar.clamp(-limit, limit) / 2) * self.draws.posterior
+
+    def kl(self, mean: Tensor, logvar: Tensor) -> Tensor:
+        limit = self.model.config.kl_logvar_limit or self.model.config.logvar_limit
+        clipped = logvar.clamp(-limit, limit)
+        return -0.5 * (1 + clipped - mean**2 - torch.exp(clipped)).sum(1)
+
+    def pixels(self, logits: Tensor) -> Tensor:
+        if self.config.pixel_loss == "mse":
+            return 0.5 * (torch.sigmoid(logits) - self.x).square().flatten(1).sum(1)
+        error = -self.x * F.logsigmoid(logits) - (1 - self.x) * F.logsigmoid(-logits)
+        return error.flatten(1).sum(1)
+
+    def similarity(self, real: Judgement, fake: Judgement) -> Tensor:
+        total = 0.0
+        for r, f in zip(real.features, fake.features):
+            r, f = r.detach().flatten(1), f.flatten(1)
+            if self.config.similarity_loss == "bce":
+                target = torch.sigmoid(r)
+                error = -target * F.logsigmoid(f) - (1 - target) * F.logsigmoid(-f)
+            else:
+                error = 0.5 * (f - r) ** 2
+            if self.config.similarity_normalised:
+                share = error.mean(1) / (r.square().mean() + 1e-8)
+                total = total + share * self.x[0].numel() / len(real.features)
+            else:
+                total = total + error.sum(1)
+        return self.reduce(total)
+
+    def fakes(self, z: Tensor) -> tuple[dict[str, int], Tensor, Tensor | None]:
+        size = len(z)
+        if not self.config.transfer_weight or self.y is None:
+            return {"prior": size}, self.draws.prior, self.y
+        half, classes = size // 2, self.model.config.num_classes
+        moved = (self.y + self.draws.hop) % classes
+        codes = torch.cat([self.draws.prior[:half], z[half:]])
+        return (
+            {"prior": half, "transfer": size - half},
+            codes,
+            torch.cat([self.y[:half], moved[half:]]),
+        )
+
+    def weight(self, kind: str) -> float:
+        """The weight of a kind of fake; the prior takes over where a kind is missing."""
+        weight: float = getattr(self.config, f"{kind}_weight")
+        alone = self.model.config.family == "gan"
+        if kind == "prior" and (self.y is None or alone):
+            weight += self.config.transfer_weight
+        if kind == "prior" and alone:
+            weight += self.config.reconstruction_weight
+        return weight
+
+    def l_gan(self, real: Judgement, fakes: dict[str, Judgement]) -> Tensor:
+        cost = {
+            True: lambda d: torch.clamp(1 - d, min=0),
+            False: lambda d: -F.logsigmoid(d),
+        }[self.config.adversarial_loss == "hinge"]
+        total = self.config.real_weight * self.reduce(cost(real.logits))
+        fakes_costs = (self.weight(k) * self.reduce(cost(-d.logits)) for k, d in fakes.items())
+        return total + sum(fakes_costs)
+
+    def fooling(self, fakes: dict[str, Judgement]) -> Tensor:
+        cost = {
+            "hinge": lambda d: -d,
+            "saturating": lambda d: F.logsigmoid(-d),  # log(1 - D)
+            "non-saturating": lambda d: -F.logsigmoid(d),  # -log D
+        }[self.config.adversarial_loss]
+        return sum(self.weight(k) * self.reduce(cost(d.logits)) for k, d in fakes.items())
+
+    # Odena et al. 2017.
+
+    def reading(self, real: Judgement) -> Tensor:
+        return self.config.label_weight * self.reduce(self.unread(real, self.y))
+
+    def misread(self, judged: dict[str, Judgement], asked: dict[str, Tensor | None]) -> Tensor:
+        costs = [
+            self.weight(kind) * self.reduce(self.unread(judgement, asked.get(kind)))
+            for kind, judgement in judged.items()
+        ]
+        return self.config.label_weight * sum(costs)
+
+    def unread(self, judgement: Judgement, labels: Tensor | None) -> Tensor:
+        """-log p(label | image) per image; nothing without an auxiliary classifier."""
+        if not self.config.label_weight or labels is None or judgement.classes is None:
+            return judgement.logits.new_zeros(len(judgement.logits))
+        return -F.log_softmax(judgement.classes, 1)[torch.arange(len(labels)), labels]
+
+    def judge(self, images: Tensor, labels: Tensor | None) -> Judgement:
+        return self.model.discriminator(self.shifted(images), labels)
+
+    def shifted(self, images: Tensor) -> Tensor:
+        if not self.config.augment:
+            return images
+        height, width = images.shape[2:]
+        rows = []
+        for image, (down, right) in zip(images, self.draws.shift.tolist()):
+            d = round(down * self.config.augment * height)
+            r = round(right * self.config.augment * width)
+            padded = F.pad(image, (max(r, 0), max(-r, 0), max(d, 0), max(-d, 0)))
+            top, left = max(-d, 0), max(-r, 0)
+            rows.append(padded[:, top : top + height, left : left + width])
+        return torch.stack(rows)
+
+    def reduce(self, per_image: Tensor) -> Tensor:
+        if self.config.reduction == "sum-per-pixel":
+            return per_image.sum() / (self.x.shape[2] * self.x.shape[3])
+        return per_image.mean()
+
+
+def plainly(model: Model) -> Model:
+    """A copy of a model with the same weights and obvious layers, in contiguous memory."""
+    model = copy.deepcopy(model)
+    for name, part in list(model.named_modules()):
+        if isinstance(part, UpsampledConv):
+            conv = nn.Conv2d(
+                part.in_channels, part.out_channels, part.kernel_size, padding=part.padding
+            )
+            conv.to(part.weight).load_state_dict(part.state_dict())
+            model.set_submodule(name, nn.Sequential(nn.Upsample(scale_factor=2), conv))
+        elif isinstance(part, (nn.Conv2d, nn.Linear)) and parametrize.is_parametrized(part):
+            ours = part.parametrizations["weight"]
+            assert isinstance(ours[0], SpectralNorm)
+            # Back to its plain class by hand: PyTorch's own way changes the original's class too.
+            part.__class__ = type(part).__bases__[0]
+            del part.parametrizations
+            part.weight = nn.Parameter(ours.original.detach())
+            parametrizations.spectral_norm(part)
+            theirs = part.parametrizations["weight"][0]
+            theirs._u.copy_(ours[0].u)
+            theirs._v.copy_(ours[0].v)
+    return model.to(memory_format=torch.contiguous_format)
