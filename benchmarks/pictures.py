@@ -67,8 +67,10 @@ def _bars(axes: Axes, contest: dict[str, Any]) -> None:
 
 def growth(grids: list[dict[str, Any]]) -> Image.Image:
     """Seconds a step above, memory below, along every axis; both axes logarithmic."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     with theme.style():
-        figure = theme.new_figure(2.6 * len(grids), 4.6)
+        figure = theme.new_figure(2.6 * len(grids) + 0.4, 4.6)
         panels = figure.subplots(2, len(grids), squeeze=False)
         for column, grid in enumerate(grids):
             values, seconds, peak, private, _ = zip(*grid["rows"])
@@ -81,9 +83,19 @@ def growth(grids: list[dict[str, Any]]) -> Image.Image:
             for axes in (above, below):
                 axes.set_xscale("log")
                 axes.set_yscale("log")
+                axes.set_xticks(values, [_short(value) for value in values])
+                axes.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
+                axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+                for axis in (axes.xaxis, axes.yaxis):
+                    axis.set_minor_locator(NullLocator())
                 axes.grid(axis="y")
         panels[0][0].set_ylabel("seconds a step")
         panels[1][0].set_ylabel("memory, MB")
         panels[1][0].legend(frameon=False, fontsize=8)
         figure.tight_layout()
         return theme.render(figure)
+
+
+def _short(value: float) -> str:
+    """10000 -> "10k"; small numbers as they are."""
+    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"

@@ -426,8 +426,12 @@ def process(*arguments: object, cwd: Path) -> subprocess.CompletedProcess[str]:
 @pytest.mark.parametrize("name", ["images", "images.npy"])
 def test_samples_stop_at_once(works: Any, trained: Any, tmp_path: Path, name: str) -> None:
     command = ["sample", str(trained("cgan")), "--n", "1000000", "--to", name]
+    program = (  # who is started in the background is told to ignore Ctrl-C
+        "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "from vaegan.cli import main; main()"
+    )
     stopped = subprocess.Popen(
-        [sys.executable, "-m", "vaegan", *command],
+        [sys.executable, "-c", program, *command],
         stderr=subprocess.PIPE,
         text=True,
         cwd=tmp_path,
