@@ -80,7 +80,7 @@ class Evaluation:
     """
 
     shares: list[tuple[frozenset[NetworkName], Tensor]]
-    values: dict[str, Tensor]
+    values: dict[str, float]
     costs: Costs
 
     def backward(self, model: Model, active: Set[NetworkName]) -> None:
@@ -346,11 +346,14 @@ class Objective:
     def _evaluation(
         self, shares: list[tuple[frozenset[NetworkName], Tensor]], values: dict[str, Tensor]
     ) -> Evaluation:
-        """Average the values over the ranks, and read from them what schedules look at."""
+        """Average the values over the ranks, and read from them what schedules look at.
+
+        All are read at once: the only time that a pass waits for its device.
+        """
         row = self.ranks.mean(torch.stack([value.detach().float() for value in values.values()]))
-        values = dict(zip(values, row.unbind()))
-        costs = Costs(*(float(values.get(name, 0.0)) for name in ("gan", "real_cost", "fake_cost")))
-        return Evaluation(shares, values, costs)
+        read = dict(zip(values, row.tolist()))
+        costs = Costs(*(read.get(name, 0.0) for name in ("gan", "real_cost", "fake_cost")))
+        return Evaluation(shares, read, costs)
 
     def _moved(self, images: Tensor, direction: Tensor) -> Tensor:
         """Shift each image by up to `augment` of its size, zeros moving in (Zhao et al. 2020)."""

@@ -79,7 +79,7 @@ class Trainer:
         self.gradient_norms: dict[str, float] = {}
         """Norm of the last gradient of every network that stepped, by `NETWORK_gradient`."""
 
-    def step(self, share_done: float = 0.0) -> dict[str, Tensor]:
+    def step(self, share_done: float = 0.0) -> dict[str, float]:
         """Walk once through the schedule; return the values of its passes, by name.
 
         `share_done` (0 to 1) of the budget sets the learning rates. Raises TrainingDiverged, with
@@ -89,7 +89,7 @@ class Trainer:
         for name, optimiser in self.optimisers.items():
             optimiser.param_groups[0]["lr"] = self.config.optimiser.lr(name) * rates
         self.gradient_norms.clear()
-        values: dict[str, Tensor] = {f"{name}_steps": torch.zeros(()) for name in self.optimisers}
+        values = {f"{name}_steps": 0.0 for name in self.optimisers}
         networks = frozenset(self.config.model.networks)
         walk, batch = phases(self.config.schedule), None
         phase = next(walk)
@@ -104,7 +104,7 @@ class Trainer:
             self._update(evaluation, active)
             values |= evaluation.values
             for name in sorted(active):
-                values[f"{name}_steps"] = values[f"{name}_steps"] + 1
+                values[f"{name}_steps"] += 1
             self.progress.passes += 1
             try:
                 phase = walk.send(evaluation.costs)
@@ -125,9 +125,9 @@ class Trainer:
             evaluation = self.objective(batch, draws, candidates)
         for name in ("encoder_loss", "decoder_loss", "discriminator_loss"):
             value = evaluation.values.get(name)
-            if value is not None and not math.isfinite(value.item()):
+            if value is not None and not math.isfinite(value):
                 raise TrainingDiverged(
-                    f"{name} is {value.item()} at step {self.progress.step + 1}; lower the "
+                    f"{name} is {value} at step {self.progress.step + 1}; lower the "
                     f"learning rate (--set optimiser.{name[:-5]}_lr=...) and start over with --new"
                 )
         return evaluation
@@ -142,8 +142,8 @@ class Trainer:
             for name in sorted(active)
         }
         self.ranks.average([gradient for mine in gradients.values() for gradient in mine])
-        for name, mine in gradients.items():
-            norm = torch.nn.utils.get_total_norm(mine).item()
+        norms = torch.stack([torch.nn.utils.get_total_norm(mine) for mine in gradients.values()])
+        for name, norm in zip(gradients, norms.tolist()):
             if not math.isfinite(norm):
                 raise TrainingDiverged(
                     f"the {name}'s gradient is {norm} at step {self.progress.step + 1}; lower "

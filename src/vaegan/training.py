@@ -11,7 +11,6 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor
 
 from vaegan import checkpoint
 from vaegan.config import RunConfig, validated
@@ -186,7 +185,7 @@ def follow(dataset: Dataset, ranks: Ranks) -> None:
 
 def steps(
     trainer: Trainer, budget: Budget, signals: Signals
-) -> Iterator[tuple[float, dict[str, Tensor]]]:
+) -> Iterator[tuple[float, dict[str, float]]]:
     """Step until the budget is used up or a signal has come: (share of the budget, values).
 
     Every rank makes the same steps: time is that of the slowest one, and a signal to one is a
@@ -214,7 +213,7 @@ def _agree(trainer: Trainer) -> None:
             trainer.load(tensors, numbers)
 
 
-def stats_row(trainer: Trainer, values: dict[str, Tensor], seconds: float) -> dict[str, float]:
+def stats_row(trainer: Trainer, values: dict[str, float], seconds: float) -> dict[str, float]:
     """One row of stats.jsonl: where we are, how fast, and every value of the step by name."""
     progress = trainer.progress
     images = progress.images_seen / progress.step
@@ -225,8 +224,7 @@ def stats_row(trainer: Trainer, values: dict[str, Tensor], seconds: float) -> di
         "seconds_per_step": seconds,
         "images_per_second": images / max(seconds, 1e-9),
     }
-    row |= {name: value.item() for name, value in values.items()}
-    return row | trainer.gradient_norms
+    return row | values | trainer.gradient_norms
 
 
 def save(run: RunDirectory, trainer: Trainer) -> None:

@@ -37,9 +37,7 @@ def main(cases: Path, out: Path) -> None:
             trainer = trainer_for(config, dataset, "cpu", ranks)
             rows = []
             for step in range(STEPS):
-                values = trainer.step(step / STEPS)
-                rows.append({name: value.item() for name, value in values.items()})
-                rows[-1] |= trainer.gradient_norms
+                rows.append(trainer.step(step / STEPS) | trainer.gradient_norms)
             name = f"{path.stem}-rank-{ranks.rank}"
             tensors = {key: value.contiguous() for key, value in trainer.tensors().items()}
             save_file(tensors, out / f"{name}.safetensors")
