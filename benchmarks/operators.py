@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import torch
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
@@ -83,6 +84,20 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
+class Lists(TorchFunctionMode):
+    """Count what is read as a list, which is no operator."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_function__(
+        self, func: Any, types: Any, args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        self.count += func is torch.Tensor.tolist
+        return func(*args, **(kwargs or {}))
+
+
 def _frozen(value: Any) -> Any:
     """A tensor's shape and type; a list as a tuple; any other value itself."""
     if isinstance(value, torch.Tensor):
@@ -98,10 +113,10 @@ def work_of(step: Callable[[], object]) -> Work:
 
 
 def synchronisations(step: Callable[[], object]) -> dict[str, int]:
-    """Times a step waits for a tensor's value (`item`, `float`, `if`), and its operators."""
-    with Waits() as waits:
+    """Times a step waits for a tensor's value (`item`, `tolist`, `if`), and its operators."""
+    with Waits() as waits, Lists() as lists:
         step()
-    return {"waits": waits.count, "operators": waits.operators}
+    return {"waits": waits.count + lists.count, "operators": waits.operators}
 
 
 def launches(step: Callable[[], object]) -> dict[str, int]:

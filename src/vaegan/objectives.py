@@ -12,6 +12,7 @@ never reaches the encoder and the similarity never reaches the discriminator.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,6 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils import parametrize
 
 from vaegan import losses
 from vaegan.config import NetworkName, ObjectiveConfig
@@ -121,14 +123,18 @@ class Objective:
         self.dropouts = [part for part in networks if isinstance(part, nn.Dropout)]
 
     def __call__(self, batch: Batch, draws: Draws, candidates: Set[NetworkName]) -> Evaluation:
-        """One forward pass of everything that the `candidates` may need gradients of."""
-        match self.model.config.family:
-            case "ae" | "vae":
-                return self.autoencoder(batch, draws)
-            case "gan":
-                return self.adversarial(batch, draws, candidates)
-            case _:
-                return self.vae_gan(batch, draws, candidates)
+        """One forward pass of everything that the `candidates` may need gradients of.
+
+        A weight is normalised once in it, however often its network runs.
+        """
+        with parametrize.cached():
+            match self.model.config.family:
+                case "ae" | "vae":
+                    return self.autoencoder(batch, draws)
+                case "gan":
+                    return self.adversarial(batch, draws, candidates)
+                case _:
+                    return self.vae_gan(batch, draws, candidates)
 
     # ── ae, vae ──────────────────────────────────────────────────────────────────────────────
 
@@ -346,10 +352,7 @@ class Objective:
     def _evaluation(
         self, shares: list[tuple[frozenset[NetworkName], Tensor]], values: dict[str, Tensor]
     ) -> Evaluation:
-        """Average the values over the ranks, and read from them what schedules look at.
-
-        All are read at once: the only time that a pass waits for its device.
-        """
+        """Average the values over the ranks, and read all at once: it waits for the device."""
         row = self.ranks.mean(torch.stack([value.detach().float() for value in values.values()]))
         read = dict(zip(values, row.tolist()))
         costs = Costs(*(read.get(name, 0.0) for name in ("gan", "real_cost", "fake_cost")))
@@ -361,9 +364,9 @@ class Objective:
             return images
         direction = direction.repeat(len(images) // len(direction), 1)
         height, width = images.shape[2:]
-        reach = torch.tensor([height, width], device=images.device) * self.config.augment
+        reach = self.config.augment * direction.new_tensor([height, width])
         down, right = (direction * reach).round().long().unbind(1)
-        margin = int(reach.max().ceil())
+        margin = math.ceil(self.config.augment * max(height, width))
         padded = F.pad(images, [margin] * 4)
         rows = torch.arange(height, device=images.device) + (margin - down)[:, None]
         columns = torch.arange(width, device=images.device) + (margin - right)[:, None]

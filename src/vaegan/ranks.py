@@ -27,10 +27,10 @@ __all__ = ["ALONE", "Ranks", "joined"]
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this is; `local` counts those on this machine.
+    """Which of how many processes this is; `local` counts those on its machine, from 0.
 
-    Every method but `rows` is a collective call when there are several: all ranks make the same
-    calls in the same order. Alone, they return what they are given.
+    `device` is where it computes. Every method is a collective call when there are several ranks:
+    all make the same calls in the same order. Alone, they return what they are given.
     """
 
     rank: int = 0
@@ -139,12 +139,14 @@ def joined(device: str) -> Iterator[Ranks]:
     """The ranks that `torchrun` started, this one among them; alone without `torchrun`.
 
     `device` (`cpu`, `cuda`) is where they compute: each takes the GPU of its local number. Raises
-    ConfigError when a rank has no GPU of its own.
+    ConfigError when a rank has no GPU of its own, or the device cannot be shared.
     """
     world = int(os.environ.get("WORLD_SIZE", "1"))
-    if world == 1:
+    if world == 1 or "RANK" not in os.environ:
         yield Ranks(device=device)
         return
+    if device == "mps":
+        raise ConfigError("several processes cannot share mps: use --device cpu")
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     if device == "cuda":
         if local >= torch.cuda.device_count():
@@ -152,10 +154,11 @@ def joined(device: str) -> Iterator[Ranks]:
                 f"rank {rank} has no GPU: this machine has {torch.cuda.device_count()}; use "
                 f"--nproc-per-node {torch.cuda.device_count()}, or --device cpu"
             )
-        torch.cuda.set_device(local)
-        device = f"cuda:{local}"
-    dist.init_process_group("nccl" if device.startswith("cuda") else "gloo")
-    try:
-        yield Ranks(rank, world, local, device)
-    finally:
-        dist.destroy_process_group()
+        gpu = torch.device("cuda", local)
+        torch.cuda.set_device(gpu)
+        dist.init_process_group("nccl", device_id=gpu)
+        device = str(gpu)
+    else:
+        dist.init_process_group("gloo")
+    yield Ranks(rank, world, local, device)
+    dist.destroy_process_group()  # not after an error: others may be waiting in a call

@@ -75,11 +75,12 @@ def write_array(
         path: ("|u1", (n, *model.config.image_size, model.config.channels))
     }
     if model.labels_of_samples(range(1), label) is not None:
-        arrays = {labels_beside(path): ("<i8", (n,)), **arrays}
+        arrays[labels_beside(path)] = ("<i8", (n,))
     for target in arrays:
         if target.exists():
             raise RunError(f"{target} is there already: remove it, or give another name")
     with ExitStack() as stack:
+        # The last is renamed first: where there are images, there are labels.
         temporaries = [stack.enter_context(replacing(target)) for target in arrays]
         # Files rather than memory maps: a full disk is then an error, and not a crash.
         files = [stack.enter_context(temporary.open("wb")) for temporary in temporaries]
@@ -88,9 +89,9 @@ def write_array(
             np.lib.format.write_array_header_1_0(file, header)
         for numbers in batches(n):
             labels = labels_of(model, numbers, label)
-            files[-1].write(draw(model, numbers, labels, seed).tobytes())
+            files[0].write(draw(model, numbers, labels, seed).tobytes())
             if labels is not None:
-                files[0].write(labels.astype("<i8").tobytes())
+                files[1].write(labels.astype("<i8").tobytes())
             yield len(numbers)
 
 

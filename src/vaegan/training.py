@@ -85,7 +85,8 @@ def trainer_for(
 
     Raises ConfigError when the batch cannot be divided among the ranks.
     """
-    unit = ranks.world * (2 if config.objective.transfer_weight else 1)
+    halves = config.objective.transfer_weight and config.model.num_classes
+    unit = ranks.world * (2 if halves else 1)
     if ranks.world > 1 and config.batch % unit:
         raise ConfigError(
             f"batch (={config.batch}) cannot be divided among {ranks.world} processes: choose a "
@@ -167,10 +168,13 @@ def train(
 def follow(dataset: Dataset, ranks: Ranks) -> None:
     """Train beside the rank that leads, with its settings and from its state; write nothing.
 
-    Raises DataError when the data are not the leader's.
+    Raises DataError when the data are not the leader's, RunError when it stops before it begins.
     """
     with interruptible() as signals:
-        told = ranks.told(None)
+        try:
+            told = ranks.told(None)
+        except RuntimeError:
+            raise RunError("the first process stopped before training began") from None
         config = validated(RunConfig, told["config"], "the first rank's settings")
         if dataset.fingerprint != config.data_fingerprint:
             raise DataError(
@@ -188,17 +192,19 @@ def steps(
 ) -> Iterator[tuple[float, dict[str, float]]]:
     """Step until the budget is used up or a signal has come: (share of the budget, values).
 
-    Every rank makes the same steps: time is that of the slowest one, and a signal to one is a
-    signal to all.
+    Every rank makes the same steps: time is that of the rank that leads, which waits for the
+    slowest in its own steps, and a signal to one is a signal to all.
     """
-    progress = trainer.progress
+    progress, ranks = trainer.progress, trainer.ranks
     share = budget.share(progress.step, progress.images_seen, progress.seconds)
-    while share < 1 and not signals.number:
+    while share < 1:
+        (number,) = ranks.largest(signals.number)
+        if number:  # what all agree on: the flag itself may be raised at any moment
+            signals.number = int(number)
+            return
         began = time.perf_counter()
         values = trainer.step(share)
-        spent = time.perf_counter() - began
-        spent, number = trainer.ranks.largest(spent, signals.number)
-        signals.number = int(number)
+        (spent,) = ranks.largest(time.perf_counter() - began if ranks.leads else 0.0)
         progress.seconds += spent
         share = budget.share(progress.step, progress.images_seen, progress.seconds)
         yield share, values

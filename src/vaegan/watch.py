@@ -142,7 +142,7 @@ class Watch:
             print(f"cannot write {path}: {error.strerror}", file=sys.stderr)
 
     def _sight(self, trainer: Trainer) -> Sight:
-        """The first images of the run's own order; the same at every look."""
+        """The first images of the run's own order that this rank sees; the same at every look."""
         if self.sight is None:
             size = trainer.config.batch // trainer.ranks.world
             batches = [trainer.batches(index) for index in range(max(1, IMAGES // size))]

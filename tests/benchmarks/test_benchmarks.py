@@ -92,6 +92,7 @@ def test_work_of_a_convolution_by_hand():
 def test_waits_are_counted():
     x = torch.ones(3)
     assert synchronisations(lambda: None)["waits"] == 0
+    assert synchronisations(x.tolist)["waits"] == 1
     assert synchronisations(lambda: (float(x.sum()), x[0].item(), bool(x[0] > 0)))["waits"] == 3
 
 

@@ -54,6 +54,17 @@ def test_a_named_set(works: Any, tmp_path: Path) -> None:
     assert {path: path.read_bytes() for path in Path("deep/made").iterdir()} == before
 
 
+def test_a_finished_folder_of_other_images_is_not_what_was_asked_for(
+    works: Any, vaegan: Any, photos: Path
+) -> None:
+    works("data", "prepare", "photos", "--out", "made", "--workers", 1)
+    assert "nothing to do" in works("data", "prepare", "photos", "--out", "made").err
+    (photos / "a" / "0.png").rename(photos / "a" / "new.png")
+    for source in ("photos", "digits"):
+        line = refused(vaegan, "data", "prepare", source, "--out", "made")
+        assert f"made of other images than {source} has now: choose another --out" in line
+
+
 def test_the_same_weights_from_prepared_and_unprepared_digits(works: Any, tmp_path: Path) -> None:
     works("data", "prepare", "digits", "--out", "made")
     works("train", "--data", "digits", *DENSE, "--outdir", "one")

@@ -6,11 +6,13 @@ import json
 import shutil
 import struct
 from collections.abc import Callable
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from cyclopts import App
 from PIL import Image
 
 from vaegan.cli import VERBS, app
@@ -125,11 +127,16 @@ def test_flags(refused: Refused, tmp_path: Path, case: str) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def command_of(verb: str) -> App:
+    """The command of a verb of one word or two."""
+    return reduce(App.__getitem__, verb.split(), app(verb))
+
+
 WHOLE = [
     (verb, argument.name)
     for group in VERBS.values()
     for verb in group
-    for argument in app(verb)[verb].assemble_argument_collection()
+    for argument in command_of(verb).assemble_argument_collection()
     if "int" in str(argument.hint)
 ]
 
@@ -138,9 +145,10 @@ WHOLE = [
 def test_a_fraction_is_no_whole_number(
     refused: Refused, tmp_path: Path, verb: str, flag: str
 ) -> None:
+    given = {"train": [], "data prepare": ["digits", "--out", "made"]}.get(verb, ["run"])
     for value in ("2.5", "2.0"):
         values = [value, "1"] if flag == "--dims" else [value]
-        refused([verb, *(["run"] if verb != "train" else []), flag, *values], flag, f'"{value}" is')
+        refused([*verb.split(), *given, flag, *values], flag, f'"{value}" is')
     assert list(tmp_path.iterdir()) == []
 
 

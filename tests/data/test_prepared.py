@@ -210,6 +210,7 @@ def test_training_on_a_large_file_keeps_memory_flat(tmp_path):
         channels=1,
         splits={purpose: shape[0] for purpose, shape in shapes.items()},
         fingerprint="0" * 64,
+        source="zeros",
     ).write(tmp_path)
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, tmp_path], capture_output=True, text=True, timeout=300

@@ -1,6 +1,8 @@
-"""Train every case of a folder for 50 steps as one of the ranks that torchrun started, or alone.
+"""Train cases of a folder for 50 steps as one of the ranks that torchrun started, or alone.
 
-    worker.py CASES OUT [--double]
+    worker.py CASES OUT NAME ...
+
+In double precision, so that rounding does not hide what is wrong.
 
 Writes OUT/CASE-rank-R.safetensors, the trainer's tensors, and OUT/CASE-rank-R.json: its numbers,
 and at every step the networks that stepped, losses and gradient norms.
@@ -22,18 +24,18 @@ from vaegan.training import trainer_for
 STEPS = 50
 
 
-def main(cases: Path, out: Path) -> None:
-    if "--double" in sys.argv:
-        # `.float()`, which the losses use to leave bfloat16, means double precision.
-        torch.Tensor.float = torch.Tensor.double
-        torch.set_default_dtype(torch.float64)
+def main(cases: Path, out: Path, *names: str) -> None:
+    # `.float()`, which the losses use to leave bfloat16, means double precision.
+    torch.Tensor.float = torch.Tensor.double
+    torch.set_default_dtype(torch.float64)
     with joined("cpu") as ranks:
-        for path in sorted(cases.glob("*.json")):
+        for path in (cases / f"{name}.json" for name in names):
             config = RunConfig.model_validate(json.loads(path.read_text()))
             arrays = np.load(path.with_suffix(".npz"))
             split = Split(arrays["pixels"], arrays["labels"])
-            names = tuple(str(label) for label in range(split.labels.max() + 1))
-            dataset = Dataset("case", split, split.take([]), split.take([]), names)
+            nothing = split.take(np.arange(0))
+            classes = tuple(str(label) for label in range(split.labels.max() + 1))
+            dataset = Dataset("case", split, nothing, nothing, classes)
             trainer = trainer_for(config, dataset, "cpu", ranks)
             rows = []
             for step in range(STEPS):
@@ -45,4 +47,4 @@ def main(cases: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    main(Path(sys.argv[1]), Path(sys.argv[2]), *sys.argv[3:])

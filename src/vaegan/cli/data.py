@@ -58,6 +58,7 @@ def prepare(
     """
     from vaegan.cli.stages import Stages
     from vaegan.data.preparation import Preparation, claim
+    from vaegan.data.prepared import Description
     from vaegan.data.workers import processors
     from vaegan.files import locked
 
@@ -66,6 +67,11 @@ def prepare(
         size = (image_size, image_size) if image_size else there.image_size
         if (size, channels or there.channels) != (there.image_size, there.channels):
             raise ConfigError(f"{out} holds {described(there)}: choose another --out")
+        if Description.read(out).source != origin_of(source):
+            raise ConfigError(
+                f"{out} holds {described(there)}, made of other images than {source} has now: "
+                "choose another --out"
+            )
         print(f"nothing to do: {out} holds {described(there)}", file=sys.stderr)
         print(out)
         return 0
@@ -74,6 +80,8 @@ def prepare(
         with Stages() as stages:
             found = opened(source, out, image_size, channels, workers, stages)
             with locked(out, "prepared", "--out"):
+                if claim(out) is not None:
+                    raise ConfigError(f"{out} was prepared meanwhile: choose another --out")
                 work = Preparation(found, out, skip_bad=skip_bad)
                 if work.anew:
                     print(f"{source} or its settings changed: starting anew", file=sys.stderr)
@@ -129,6 +137,17 @@ def opened(
             f"--channels {channels}: {source} has {dataset.channels}; it is for image files only"
         )
     return DatasetSource(dataset, image_size)
+
+
+def origin_of(source: str) -> str:
+    """What tells which images a source has: the list of its files, or a fingerprint."""
+    from vaegan.data import dataset_names, load_dataset
+    from vaegan.data.image_folder import list_images
+
+    folder = Path(source).expanduser()
+    if source not in dataset_names() and is_of_images(folder):
+        return list_images(folder).digest
+    return load_dataset(source).fingerprint
 
 
 def is_of_images(folder: Path) -> bool:

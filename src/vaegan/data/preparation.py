@@ -200,6 +200,7 @@ class Preparation:
             image_size=dataset.image_size,
             channels=self.source.channels,
             splits={purpose: len(split) for purpose, split in zip(PURPOSES, splits)},
+            source=self.source.origin,
             fingerprint=fingerprint,
         ).write(self.folder)
         (self.folder / JOURNAL).unlink()

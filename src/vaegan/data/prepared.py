@@ -39,7 +39,7 @@ Count = Annotated[int, Field(ge=0)]
 
 
 class Description(BaseModel):
-    """What dataset.json says; the fields are those of a `Dataset`."""
+    """What dataset.json says: the fields of a `Dataset`, and what tells its `source`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -49,6 +49,7 @@ class Description(BaseModel):
     image_size: tuple[Side, Side]
     channels: Annotated[int, Field(ge=1, le=3)]
     splits: dict[str, Count]
+    source: str
     fingerprint: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
     def write(self, folder: Path) -> None:

@@ -25,12 +25,17 @@ class Chunk(Protocol):
 
 
 class Source(Protocol):
-    """Where images are prepared from; `digest` names the list of them, `in_files` how they lie."""
+    """Where images are prepared from.
+
+    `origin` tells which images are there, `digest` that and what is to be made of them, `in_files`
+    how they lie.
+    """
 
     name: str
     class_names: tuple[str, ...]
     image_size: tuple[int, int]
     channels: int
+    origin: str
     digest: str
     in_files: bool
 
@@ -72,7 +77,8 @@ class DatasetSource:
         self.size = None if dataset.image_size == (size, size) else size
         self.name, self.class_names = dataset.name, dataset.class_names
         self.image_size = (self.size, self.size) if self.size else dataset.image_size
-        self.channels, self.digest = dataset.channels, dataset.fingerprint
+        self.channels, self.origin = dataset.channels, dataset.fingerprint
+        self.digest = self.origin
 
     def labels(self, purpose: str) -> np.ndarray | None:
         """The labels of a split."""
@@ -99,7 +105,7 @@ class FolderSource:
     def __init__(self, files: ImageFolder, image_size: tuple[int, int], channels: int, digest: str):
         self.files, self.image_size, self.channels = files, image_size, channels
         self.name = files.root.resolve().name.encode("utf-8", "replace").decode() or "images"
-        self.class_names, self.digest = files.class_names, digest
+        self.class_names, self.origin, self.digest = files.class_names, files.digest, digest
 
     def labels(self, purpose: str) -> np.ndarray | None:
         """The labels of a split."""
