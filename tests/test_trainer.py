@@ -285,3 +285,10 @@ def test_a_gradient_that_is_not_finite_stops_the_run(configure, trainer_of, valu
     after = trainer.tensors()
     weights = [name for name in before if not name.startswith("optimiser/")]
     assert all(torch.equal(before[name], after[name]) for name in weights)
+
+
+def test_a_phase_of_networks_that_a_system_lacks_changes_nothing(configure, trainer_of):
+    trainer = trainer_of(configure("vae", schedule__kind="ratio"))
+    values = trainer.step()
+    assert (values["encoder_steps"], values["decoder_steps"]) == (1, 1)
+    assert trainer.progress.passes == 2

@@ -80,7 +80,6 @@ def resolve(
     idle = {
         "objective.noise": objective.noise and family not in {"ae", "vae"},
         "objective.sparsity": objective.sparsity and family != "ae",
-        "schedule.kind": config.schedule.kind != "together" and "gan" not in system,
         "optimiser.weight_decay": optimiser.weight_decay and optimiser.kind == "rmsprop-tensorflow",
     }
     for key, ignored in idle.items():

@@ -134,6 +134,8 @@ class Trainer:
 
     def _update(self, evaluation: Evaluation, active: frozenset[NetworkName]) -> None:
         """Backward passes, then one optimiser step for each active network."""
+        if not active:
+            return
         for name in sorted(active):
             self.optimisers[name].zero_grad(set_to_none=True)
         evaluation.backward(self.model, active)

@@ -133,6 +133,7 @@ def test_a_subject_is_what_its_words_say(tmp_path):
     assert config.model.architecture.decoder[1] == "grid 32 /4"
 
 
+@pytest.mark.slow
 def test_a_worker_runs_laps_and_says_why_it_cannot():
     spec = Subject(recipe="dense", batch=2, steps=2).spec()
     with Worker("ours", spec, threads=1) as worker:
@@ -149,6 +150,7 @@ def test_a_worker_runs_laps_and_says_why_it_cannot():
 # ── measures ─────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_a_measure_from_command_line_to_picture(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(growth, "AXES", {"batch": ((2,), (2, 4), {})})
     quick = ["--quick", "--threads", "1", "--results", str(tmp_path)]

@@ -124,6 +124,7 @@ def test_each_rank_has_its_rows_of_both_kinds(configure, data_of) -> None:
     assert torch.equal(torch.stack([part.labels for part in parts], 1).flatten(), whole.labels)
 
 
+@pytest.mark.slow
 def test_batch_norm_over_ranks_is_as_exact_as_in_one(tmp_path) -> None:
     """Of numbers far from 0, a difference of means of squares would have no digit left."""
     script = tmp_path / "norm.py"
