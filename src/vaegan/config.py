@@ -33,8 +33,8 @@ __all__ = [
 ]
 
 FORMAT_VERSION = 1
-GIVEN = {"format_version", "recipe", "data", "data_fingerprint", "precision"} | {
-    f"model.{key}" for key in ("system", "image_size", "channels")
+GIVEN = {"format_version", "recipe", "data", "data_fingerprint", "precision", "seed"} | {
+    f"model.{key}" for key in ("system", "image_size", "channels", "latent_dim")
 }
 
 System = Literal["ae", "cae", "vae", "cvae", "gan", "cgan", "vae-gan", "cvae-gan"]

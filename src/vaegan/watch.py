@@ -31,6 +31,7 @@ __all__ = ["Watch"]
 SHARE = 0.025  # of the training time: below the promised 3 %, for looks that take longer than usual
 LAST = 1.15  # of that share, so that there is often room for a look at the last step
 FIRST_STEP, PATIENCE, HEALING = 100, 2, 0.97
+BEYOND_DOUBT = 10.0  # times the limit
 FIRST_COST, FIRST_COST_AGAINST = 9, 3  # steps that a first look costs: measured; with a rival
 IMAGES, ROWS = 1024, 20
 
@@ -49,8 +50,9 @@ class Watch:
 
     That is at two looks in a row or more, for half as many steps as the run had before the first
     of them (50 at least, 500 at most), and without getting better by 3 %: much is wrong with every
-    run at its beginning that mends itself. What fails while the learning rates still warm up does
-    not count. The last step of a budget is looked at if there is time.
+    run at its beginning that mends itself. What is ten times beyond its limit is given at once;
+    what fails while the learning rates still warm up does not count. The last step of a budget is
+    looked at if there is time.
 
     judge: of the run's data set; with one, looks measure labels and distances of samples too.
     `alarms` lists those given, in order; each is one line on stderr and one in RUN/alarms.jsonl.
@@ -122,7 +124,8 @@ class Watch:
                 failure = self.failures[name] = Failure(step, alarm.severity)
             failure.looks += 1
             lasting = step - failure.step >= min(max(failure.step // 2, 50), 500)
-            if failure.looks >= self.patience and lasting and name not in given:
+            certain = alarm.severity >= BEYOND_DOUBT
+            if (certain or (failure.looks >= self.patience and lasting)) and name not in given:
                 self.give(trainer, alarm)
 
     def give(self, trainer: Trainer, alarm: Alarm) -> None:
