@@ -271,7 +271,7 @@ def children(pid):
 def test_killed_and_the_same_command_again_equal_an_unbroken_preparation(images, tmp_path, ending):
     folder = images(tmp_path / "photos", {"a": 20, "b": 20}, shape=(60, 50))
     for path in list(folder.rglob("*.png")):
-        for copy in range(100):
+        for copy in range(300):  # enough that it is still at work when the signal comes
             os.link(path, path.with_name(f"{path.stem}-{copy}.png"))
     command = [sys.executable, "-m", "vaegan", "data", "prepare", str(folder), "--out"]
     size = ["--image-size", "48", "--workers", "2"]
@@ -308,7 +308,7 @@ def test_killed_and_the_same_command_again_equal_an_unbroken_preparation(images,
         [*command, str(tmp_path / "broken"), *size], capture_output=True, text=True, timeout=300
     )
     assert again.returncode == 0, again.stderr
-    assert "going on: " in again.stderr and " of 4,040 images are there" in again.stderr
+    assert "going on: " in again.stderr and " of 12,040 images are there" in again.stderr
     whole = begin(source_of(folder, size=48), tmp_path / "whole")
     run(whole)
     ours = contents(tmp_path / "broken")
