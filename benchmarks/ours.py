@@ -10,6 +10,7 @@ from benchmarks.machine import resident
 from benchmarks.operators import launches, synchronisations
 from benchmarks.subject import Subject
 from benchmarks.worker import serve
+from vaegan.ranks import Ranks
 from vaegan.trainer import Trainer
 from vaegan.training import trainer_for
 
@@ -19,7 +20,7 @@ __all__ = ["trainer_of"]
 def trainer_of(subject: Subject, folder: Path) -> Trainer:
     """A trainer at step 0."""
     dataset = subject.dataset(folder)
-    return trainer_for(subject.config(dataset), dataset, subject.device)
+    return trainer_for(subject.config(dataset), dataset, Ranks(device=subject.device))
 
 
 def main() -> None:

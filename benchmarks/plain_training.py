@@ -21,6 +21,7 @@ from vaegan.config import NetworkName, OptimiserConfig, RunConfig
 from vaegan.data.batches import Batch
 from vaegan.model import Model
 from vaegan.objectives import Draws
+from vaegan.ranks import Ranks
 from vaegan.schedules import Costs, phases
 from vaegan.training import trainer_for
 
@@ -95,7 +96,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         dataset = subject.dataset(Path(folder))
         config = subject.config(dataset)
-        ready = trainer_for(config, dataset, subject.device).batches
+        ready = trainer_for(config, dataset, Ranks(device=subject.device)).batches
         batches = [ready(index) for index in range(READY)]
         training = PlainTraining(config, batches, subject.device)
         serve(

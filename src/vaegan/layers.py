@@ -309,7 +309,7 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation (Wu & He 2018), in single precision: in bfloat16 CPUs do it slowly."""
+    """Group normalisation (Wu & He 2018), in single precision whatever the rest is in."""
 
     def forward(self, input: Tensor) -> Tensor:
         """(B, C, ...) -> (B, C, ...)."""

@@ -27,15 +27,14 @@ __all__ = ["ALONE", "Ranks", "joined"]
 
 @dataclass(frozen=True)
 class Ranks:
-    """Which of how many processes this is; `local` counts those on its machine, from 0.
+    """Which of how many processes this is, and on which `device` it computes.
 
-    `device` is where it computes. Every method is a collective call when there are several ranks:
+    Every method is a collective call when there are several ranks:
     all make the same calls in the same order. Alone, they return what they are given.
     """
 
     rank: int = 0
     world: int = 1
-    local: int = 0
     device: str = "cpu"
 
     @property
@@ -66,13 +65,13 @@ class Ranks:
         shaped = [part.view_as(gradient) for part, gradient in zip(parts, gradients)]
         torch._foreach_copy_(list(gradients), shaped)
 
-    def largest(self, *numbers: float) -> list[float]:
-        """The largest value that any rank has, of each number."""
+    def largest(self, number: float) -> float:
+        """The largest value that any rank has."""
         if self.world == 1:
-            return list(numbers)
-        values = torch.tensor(numbers, dtype=torch.float64, device=self.device)
-        dist.all_reduce(values, dist.ReduceOp.MAX)
-        return list(values.tolist())
+            return number
+        value = torch.tensor(number, dtype=torch.float64, device=self.device)
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+        return value.item()
 
     def told(self, tree: Any) -> Any:
         """What the leader has to say: its plain JSON values; the others' are ignored."""
@@ -101,15 +100,6 @@ class Ranks:
             dist.broadcast(tensor, 0)
             received[name] = tensor
         return received
-
-    @contextmanager
-    def first_here(self) -> Iterator[None]:
-        """On each machine let one rank go first, and the others when it is done."""
-        if self.local:
-            dist.barrier()
-        yield
-        if self.world > 1 and not self.local:
-            dist.barrier()
 
 
 ALONE = Ranks()
@@ -160,5 +150,5 @@ def joined(device: str) -> Iterator[Ranks]:
         device = str(gpu)
     else:
         dist.init_process_group("gloo")
-    yield Ranks(rank, world, local, device)
+    yield Ranks(rank, world, device)
     dist.destroy_process_group()  # not after an error: others may be waiting in a call

@@ -63,12 +63,11 @@ class Trainer:
         self,
         config: RunConfig,
         batches: Callable[[int], Batch],
-        device: str = "cpu",
         ranks: Ranks = ALONE,
     ):
         self.config = config
         self.batches = batches
-        self.device = torch.device(device)
+        self.device = torch.device(ranks.device)
         self.ranks = ranks
         self.model = Model(config.model, config.seed).to(self.device).train()
         layers.look_across(self.model, ranks)

@@ -10,8 +10,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
-import torch
-
 from vaegan import checkpoint
 from vaegan.config import RunConfig, validated
 from vaegan.data import Dataset, Split
@@ -27,13 +25,11 @@ from vaegan.trainer import Trainer
 __all__ = [
     "Outcome",
     "Watcher",
-    "device_named",
     "follow",
     "frame_steps",
     "frames",
     "is_frame",
     "is_logged",
-    "precision_named",
     "train",
     "trainer_for",
 ]
@@ -78,10 +74,8 @@ def is_frame(step: int) -> bool:
     return step % (1 << max(step.bit_length() - 3, 0)) == 0
 
 
-def trainer_for(
-    config: RunConfig, dataset: Dataset, device: str = "cpu", ranks: Ranks = ALONE
-) -> Trainer:
-    """A trainer at step 0 on the data set's training images.
+def trainer_for(config: RunConfig, dataset: Dataset, ranks: Ranks = ALONE) -> Trainer:
+    """A trainer at step 0 on the data set's training images, on the device of the ranks.
 
     Raises ConfigError when the batch cannot be divided among the ranks.
     """
@@ -93,8 +87,8 @@ def trainer_for(
             f"multiple of {unit} for --batch"
         )
     split = dataset.train if config.model.num_classes else Split(dataset.train.pixels, None)
-    batches = Ahead(split, config.batch, config.seed, device, ranks.rows)
-    return Trainer(config, batches, device, ranks)
+    batches = Ahead(split, config.batch, config.seed, ranks.device, ranks.rows)
+    return Trainer(config, batches, ranks)
 
 
 def train(
@@ -103,7 +97,6 @@ def train(
     dataset: Dataset,
     budget: Budget,
     *,
-    device: str = "cpu",
     new: bool = False,
     watchers: list[Watcher] | None = None,
     ranks: Ranks = ALONE,
@@ -120,7 +113,7 @@ def train(
     with run.locked(), interruptible() as signals:
         run.sweep()
         run.start(config, new=new)
-        trainer = trainer_for(config, dataset, device, ranks)
+        trainer = trainer_for(config, dataset, ranks)
         found = checkpoint.latest(run.checkpoints)
         if found:
             trainer.load(*checkpoint.load(found))
@@ -181,7 +174,7 @@ def follow(dataset: Dataset, ranks: Ranks) -> None:
                 f"data set {dataset.name!r} is not that of the first rank: give every machine the "
                 "same images"
             )
-        trainer = trainer_for(config, dataset, ranks.device, ranks)
+        trainer = trainer_for(config, dataset, ranks)
         _agree(trainer)
         for _ in steps(trainer, Budget(**told["budget"]), signals):
             pass
@@ -198,14 +191,14 @@ def steps(
     progress, ranks = trainer.progress, trainer.ranks
     share = budget.share(progress.step, progress.images_seen, progress.seconds)
     while share < 1:
-        (number,) = ranks.largest(signals.number)
+        number = ranks.largest(signals.number)
         if number:  # what all agree on: the flag itself may be raised at any moment
             signals.number = int(number)
             return
         began = time.perf_counter()
         values = trainer.step(share)
-        (spent,) = ranks.largest(time.perf_counter() - began if ranks.leads else 0.0)
-        progress.seconds += spent
+        spent = time.perf_counter() - began
+        progress.seconds += ranks.largest(spent if ranks.leads else 0.0)
         share = budget.share(progress.step, progress.images_seen, progress.seconds)
         yield share, values
 
@@ -301,33 +294,3 @@ def interruptible() -> Iterator[Signals]:
     finally:
         for watched, handler in signals.before.items():
             signal.signal(watched, handler)
-
-
-def device_named(name: str) -> str:
-    """`auto`, `cpu`, `cuda` or `mps` -> a device that is there; RunError when it is not."""
-    available = {
-        "cpu": True,
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-    }
-    if name == "auto":
-        return next(kind for kind in ("cuda", "mps", "cpu") if available[kind])
-    if not available.get(name, False):
-        raise RunError(f"device {name!r} is not available here; use --device auto")
-    return name
-
-
-def precision_named(name: str, device: str) -> str:
-    """`auto`, `fp32` or `bf16` -> the precision to use on a device.
-
-    bfloat16 pays on GPUs and CPUs that multiply it in hardware (AVX512-BF16, AMX).
-    """
-    if name != "auto":
-        return name
-    if device == "cuda":
-        native = torch.cuda.is_bf16_supported(including_emulation=False)
-        return "bf16" if native else "fp32"
-    capable: dict[str, object] = {}
-    if device == "cpu":
-        capable = getattr(torch.cpu, "get_capabilities", dict)()
-    return "bf16" if capable.get("avx512_bf16") or capable.get("amx_bf16") else "fp32"

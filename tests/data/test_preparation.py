@@ -61,17 +61,22 @@ def photos(images, tmp_path_factory):
     return images(tmp_path_factory.mktemp("source") / "photos", COUNTS)
 
 
-def test_what_is_prepared_is_what_the_files_hold(photos, tmp_path):
-    run(begin(source_of(photos), tmp_path / "made"))
-    dataset, files = load_dataset(tmp_path / "made"), list_images(photos)
-    assert (dataset.name, dataset.class_names) == ("photos", ("a", "b"))
-    for purpose in ("train", "validation", "test"):
-        split, rows = getattr(dataset, purpose), files.rows[purpose]
+def assert_holds(dataset, files, **gaps):
+    """That a data set holds what the files do, all but those at the gaps of each split."""
+    splits = {name: getattr(dataset, name) for name in ("train", "validation", "test")}
+    for purpose, split in splits.items():
+        rows = np.delete(files.rows[purpose], gaps.get(purpose, []))
         read = read_image_files(files.paths(rows), (12, 12), 1, resize=True)
         assert np.array_equal(split.pixels, read)
         assert np.array_equal(split.labels, files.labels[rows])
-    splits = (dataset.train, dataset.validation, dataset.test)
-    assert dataset.fingerprint == fingerprint_of(*splits)
+    assert dataset.fingerprint == fingerprint_of(*splits.values())
+
+
+def test_what_is_prepared_is_what_the_files_hold(photos, tmp_path):
+    run(begin(source_of(photos), tmp_path / "made"))
+    dataset = load_dataset(tmp_path / "made")
+    assert (dataset.name, dataset.class_names) == ("photos", ("a", "b"))
+    assert_holds(dataset, list_images(photos))
 
 
 def test_another_size_of_a_prepared_set(bars, tmp_path):
@@ -179,14 +184,7 @@ def test_bad_files_are_left_out_and_nothing_else_moves(spoilt, tmp_path, stop):
             run(begin(source_of(folder), made, skip_bad=True), chunks=stop)
     left_out = run(begin(source_of(folder), made, skip_bad=True))
     assert [line.split("'")[1] for line in left_out] == [str(path) for path in bad]
-    dataset = load_dataset(made)
-    for purpose, gaps in (("train", [0, 260]), ("validation", []), ("test", [3])):
-        split, rows = getattr(dataset, purpose), np.delete(files.rows[purpose], gaps)
-        read = read_image_files(files.paths(rows), (12, 12), 1, resize=True)
-        assert np.array_equal(split.pixels, read)
-        assert np.array_equal(split.labels, files.labels[rows])
-    splits = (dataset.train, dataset.validation, dataset.test)
-    assert dataset.fingerprint == fingerprint_of(*splits)
+    assert_holds(load_dataset(made), files, train=[0, 260], test=[3])
 
 
 def test_stopped_after_a_gap_was_closed(spoilt, tmp_path):

@@ -119,7 +119,7 @@ def test_ranks_compute_what_one_process_does(cases, tmp_path, world, names) -> N
 def test_each_rank_has_its_rows_of_both_kinds(configure, data_of) -> None:
     config = configure("cvae-gan", "default", batch=8)
     whole = trainer_for(config, data_of(config)).batches(3)
-    parts = [trainer_for(config, data_of(config), "cpu", Ranks(r, 2)).batches(3) for r in (0, 1)]
+    parts = [trainer_for(config, data_of(config), Ranks(r, 2)).batches(3) for r in (0, 1)]
     assert torch.equal(torch.stack([part.images for part in parts], 1).flatten(0, 1), whole.images)
     assert torch.equal(torch.stack([part.labels for part in parts], 1).flatten(), whole.labels)
 
@@ -150,7 +150,7 @@ def test_batch_norm_over_ranks_is_as_exact_as_in_one(tmp_path) -> None:
 def test_a_batch_that_cannot_be_divided_is_refused(configure, data_of) -> None:
     config = configure("cvae-gan", "default", batch=10)
     with pytest.raises(ConfigError, match=r"among 2 processes: choose a multiple of 4 for --batch"):
-        trainer_for(config, data_of(config), "cpu", Ranks(0, 2))
+        trainer_for(config, data_of(config), Ranks(0, 2))
 
 
 # ── the command line ─────────────────────────────────────────────────────────────────────────────

@@ -36,7 +36,7 @@ def main(cases: Path, out: Path, *names: str) -> None:
             nothing = split.take(np.arange(0))
             classes = tuple(str(label) for label in range(split.labels.max() + 1))
             dataset = Dataset("case", split, nothing, nothing, classes)
-            trainer = trainer_for(config, dataset, "cpu", ranks)
+            trainer = trainer_for(config, dataset, ranks)
             rows = []
             for step in range(STEPS):
                 rows.append(trainer.step(step / STEPS) | trainer.gradient_norms)

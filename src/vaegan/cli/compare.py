@@ -88,10 +88,10 @@ def compare(
     settings
         Any other setting for every run, such as `--set objective.kl_weight=2`.
     """
+    from vaegan.devices import device_named
     from vaegan.evaluation.grouping import headings
     from vaegan.rundir import RunDirectory
     from vaegan.settings import Budget
-    from vaegan.training import device_named
 
     given = {
         "--systems": systems,
@@ -199,9 +199,9 @@ def planned(
 
     The precision is the same for all; runs that are there keep theirs.
     """
+    from vaegan.devices import device_named, precision_named
     from vaegan.rundir import RunDirectory
     from vaegan.settings import resolve
-    from vaegan.training import device_named, precision_named
 
     plans = []
     for system, latent_dim, seed in rungs:
@@ -249,9 +249,11 @@ def train_one(
 ) -> int:
     """Train until the budget is used up, or not at all when it is; the signal that stopped it."""
     from vaegan.cli.progress import Bar
+    from vaegan.devices import device_named
     from vaegan.metrics.judge import Judge
+    from vaegan.ranks import Ranks
     from vaegan.rundir import RunDirectory
-    from vaegan.training import device_named, train
+    from vaegan.training import train
     from vaegan.watch import Watch
 
     run = RunDirectory(path)
@@ -260,9 +262,8 @@ def train_one(
         return 0
     with Bar(f"training {model.system} {model.latent_dim} ({config.recipe})") as bar:
         watch = Watch(run, Judge.cached(dataset, cache))
-        outcome = train(
-            run, config, dataset, budget, device=device_named(device), watchers=[bar, watch]
-        )
+        ranks = Ranks(device=device_named(device))
+        outcome = train(run, config, dataset, budget, watchers=[bar, watch], ranks=ranks)
     return outcome.interrupted_by
 
 

@@ -33,9 +33,10 @@ def describe(config: RunConfig, dataset: Dataset, budget: Budget, device: str) -
             f"{macs / 1e6:.1f} M multiply-adds an image"
         )
 
+    from vaegan.ranks import Ranks
     from vaegan.training import trainer_for
 
-    trainer = trainer_for(config, dataset, device)
+    trainer = trainer_for(config, dataset, Ranks(device=device))
     trainer.step()
     began = time.perf_counter()
     for _ in range(TRIED):

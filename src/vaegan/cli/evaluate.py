@@ -61,9 +61,9 @@ def evaluate(
         one core of a CPU. Only for comparison with papers: off photographs it means little.
     """
     from vaegan.cli.scoreboard import show
+    from vaegan.devices import device_named
     from vaegan.evaluation.grouping import headings
     from vaegan.rundir import RunDirectory
-    from vaegan.training import device_named
 
     if not runs:
         raise ConfigError("name a run to evaluate: vaegan evaluate RUN")

@@ -55,7 +55,7 @@ def sample(
     folder goes on where it was stopped.
     """
     from vaegan import gallery
-    from vaegan.training import device_named
+    from vaegan.devices import device_named
 
     if to is not None and out is not None:
         raise ConfigError("give --out for a picture or --to for the images themselves, not both")

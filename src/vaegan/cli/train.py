@@ -98,21 +98,24 @@ def train(
     """
     from vaegan.cli.loading import load_resized
     from vaegan.presets import recipe_named
-    from vaegan.ranks import joined
-    from vaegan.rundir import RunDirectory
-    from vaegan.settings import Budget, resolve
-    from vaegan.training import device_named, follow, precision_named
 
     preset = recipe_named(recipe)
     if sum(given is not None for given in (steps, epochs, minutes)) > 1:
         raise ConfigError("give only one of --steps, --epochs and --minutes")
+    dataset, source = load_resized(
+        data, image_size or preset.image_size
+    )  # before torch, it is slow
+    from vaegan.devices import device_named, precision_named
+    from vaegan.ranks import joined
+    from vaegan.rundir import RunDirectory
+    from vaegan.settings import Budget, resolve
+    from vaegan.training import follow
+
     if threads:
         import torch
 
         torch.set_num_threads(threads)
     with joined(device_named(device)) as ranks:
-        with ranks.first_here():  # one process a machine downloads
-            dataset, source = load_resized(data, image_size or preset.image_size)
         if not ranks.leads:
             if not dry_run:
                 follow(dataset, ranks)
@@ -168,7 +171,6 @@ def lead(
             config,
             dataset,
             budget,
-            device=ranks.device,
             new=new,
             watchers=[bar, *boards(run), *watches],
             ranks=ranks,

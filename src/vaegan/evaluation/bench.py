@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from vaegan.batching import BATCH
 from vaegan.data import Dataset, Split
 from vaegan.errors import DataError, Unsupported
 from vaegan.inference import decode_pixels, encode_pixels
@@ -47,7 +48,7 @@ class Bench:
     judge: Judge
     n: int
     seed: int = 0
-    batch: int = 500
+    batch: int = BATCH
     classifier: TrainingSettings | None = None
 
     def __post_init__(self) -> None:

@@ -16,6 +16,7 @@ from typing import Any
 
 import torch
 
+from vaegan.batching import BATCH
 from vaegan.config import ObjectiveConfig
 from vaegan.data import Dataset
 from vaegan.errors import VaeganError
@@ -46,7 +47,7 @@ def evaluate(
     *,
     n: int = 10_000,
     seed: int = 0,
-    batch: int = 500,
+    batch: int = BATCH,
     objective: ObjectiveConfig | None = None,
     classifier: TrainingSettings | None = None,
     truth: Truth | None = None,

@@ -288,6 +288,7 @@ def _read(path: Path) -> object:
             return load_file(path)
         with warnings.catch_warnings():  # TorchScript is warned about, then refused
             warnings.simplefilter("ignore")
+            # The published file is a pickle: torch reads tensors out of it, and runs nothing.
             return torch.load(path, map_location="cpu", weights_only=True)
     except OSError:
         raise
