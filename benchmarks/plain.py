@@ -122,6 +122,8 @@ class Plain:
                 for r, f in zip(real.features, judged[kind].features)
             ]
             loss = loss + config.feature_matching_weight * sum(gaps) / len(kinds)
+        if model.decoder.prior.learned:
+            loss = loss + self.reduce(model.decoder.prior.negative_log_density(z, y))
         return loss
 
     def discriminator(self) -> Tensor:
@@ -202,11 +204,13 @@ class Plain:
 
     def fakes(self, z: Tensor) -> tuple[dict[str, int], Tensor, Tensor | None]:
         size = len(z)
+        with torch.no_grad():
+            prior = self.model.decoder.prior(self.draws.prior, self.y)
         if not self.config.transfer_weight or self.y is None:
-            return {"prior": size}, self.draws.prior, self.y
+            return {"prior": size}, prior, self.y
         half, classes = size // 2, self.model.config.num_classes
         moved = (self.y + self.draws.hop) % classes
-        codes = torch.cat([self.draws.prior[:half], z[half:]])
+        codes = torch.cat([prior[:half], z[half:]])
         return (
             {"prior": half, "transfer": size - half},
             codes,

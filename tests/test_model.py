@@ -179,7 +179,8 @@ def test_labels_of_samples(model):
 def test_a_generator_may_be_given_instead(model):
     draw = lambda seed: model.sample(4, label=2, generator=torch.Generator().manual_seed(seed))
     z = torch.randn(4, 4, generator=torch.Generator().manual_seed(5))
-    assert torch.equal(draw(5), model.decode(z, torch.full((4,), 2)))
+    labels = torch.full((4,), 2)
+    assert torch.equal(draw(5), model.decode(model.prior_latents(z, labels), labels))
     assert not torch.equal(draw(5), draw(6))
 
 
@@ -232,7 +233,8 @@ def test_any_number_of_images_goes_through_a_batch_at_a_time(model):
     seen.clear()
     drawn = model.sample(count, seed=3)
     assert seen == [BATCH, BATCH, 5]
-    expected = model.decode(latents_of_seeds(range(3 + 2 * BATCH, 3 + count), 4), labels[last])
+    normal = latents_of_seeds(range(3 + 2 * BATCH, 3 + count), 4)
+    expected = model.decode(model.prior_latents(normal, labels[last]), labels[last])
     assert torch.equal(drawn[last], expected)
 
 
@@ -284,8 +286,8 @@ def test_interpolation_is_a_straight_line_with_both_ends(model):
 
 def test_manifold_lies_at_the_normal_quantiles(model):
     seen = []
-    decode = model.decode
-    model.decode = lambda z, y: (seen.append((z, y)), decode(z, y))[1]
+    prior = model.prior_latents
+    model.prior_latents = lambda z, y: (seen.append((z, y)), prior(z, y))[1]
     grid = model.manifold(label=2, n=15)
     (latents, labels) = seen[0]
     assert grid.shape == (225, 1, 8, 8)

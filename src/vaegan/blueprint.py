@@ -12,6 +12,9 @@ A network is a tuple of lines. Each line is a word and its arguments:
     grid C /F           linear layer, then (C, H/F, W/F) of the image's H and W
     image [kK [/2]]     last layer of a decoder: K x K convolution (or linear) to the channels;
                         with /2 it stands on the half grid and shuffles four values into 2 x 2
+    coupling N          first lines of a decoder, its prior: two affine couplings, each of which
+                        shifts and scales one half of the latents by what two hidden layers of N
+                        units make of the other half and the label (Dinh et al. 2017)
     label               append the label: one-hot values to a vector, constant maps to a grid
     film                scale and shift each channel by the label (Dumoulin et al. 2017)
     relu, silu, lrelu A activation (A = negative slope)
@@ -53,6 +56,7 @@ WORDS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "dense": (("units",), ()),
     "grid": (("channels", "/"), ()),
     "image": ((), ("k", "/")),
+    "coupling": (("units",), ()),
     "label": ((), ()),
     "film": ((), ()),
     "relu": ((), ()),
@@ -159,7 +163,7 @@ def _apply(
 ) -> tuple[Shape, int, int]:
     """Shape after the layer, its parameters, and its multiply-accumulates for one example."""
     grid_only = {"conv", "deconv", "up", "maxpool", "avgpool", "flatten", "sum", "residual"}
-    vector_only = {"dense", "grid", "classes", "logit"}
+    vector_only = {"coupling", "dense", "grid", "classes", "logit"}
     if layer.word in grid_only and len(shape) != 3:
         raise ConfigError(f"layer {line!r} needs a grid (C, H, W) but gets a vector {shape}")
     if layer.word in vector_only and len(shape) != 1:
@@ -202,6 +206,10 @@ def _apply(
             return (channels,), 0, 0
         case "dense":
             return (layer["units"],), layer["units"] * (channels + 1), layer["units"] * channels
+        case "coupling":
+            units = layer["units"]
+            macs = 2 * units * (channels + num_classes + units + 2 * channels)
+            return shape, macs + 2 * (2 * units + 4 * channels), macs
         case "grid":
             factor = layer["/"]
             if any(n % factor for n in image[1:]):

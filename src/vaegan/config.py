@@ -140,12 +140,21 @@ class ModelConfig(Strict):
     def traced(self, network: NetworkName) -> tuple[Traced, ...]:
         """Shapes, parameters and work of a network's layers, heads included."""
         image, arch = self.image_shape, self.architecture
+        lines, first = getattr(arch, network), 0
+        while network == "decoder" and first < len(lines) and lines[first].startswith("coupling"):
+            first += 1
+        if misplaced := [line for line in lines[first:] if line.startswith("coupling")]:
+            raise ConfigError(
+                f"layer {misplaced[0]!r}: couplings are the first lines of a decoder, where "
+                "latents are drawn"
+            )
         if network == "encoder":
             body = trace(arch.encoder, image, image, self.num_classes)
             heads = 1 if self.family == "ae" else 2
             return body + trace((f"dense {self.latent_dim}",), body[-1].after, image, 0) * heads
         if network == "decoder":
-            body = trace(arch.decoder, (self.latent_dim,), image, self.num_classes)
+            lines = lines if self.family == "vae-gan" else lines[first:]  # fitted there alone
+            body = trace(lines, (self.latent_dim,), image, self.num_classes)
             if body[-1].after != image:
                 raise ConfigError(f"the decoder ends in {body[-1].after}, but images are {image}")
             return body

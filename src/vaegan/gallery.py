@@ -64,7 +64,7 @@ def samples(
 ) -> Image.Image:
     """Draws from the prior: n of one class, or a row of n for every class.
 
-    Column k of every row is the same latent, seed + k: one style down each column.
+    Column k of every row is the same draw, seed + k: one style down each column.
     """
     names, size = model.config.class_names, model.config.image_shape
     shape = (size[1], size[2], size[0])
@@ -130,12 +130,12 @@ def manifold(
     *,
     invert: bool = True,
 ) -> Image.Image:
-    """N x n images over two latent dimensions at the normal quantiles 0.05 .. 0.95."""
+    """N x n images over two dimensions of the prior at the normal quantiles 0.05 .. 0.95."""
     if model.config.family == "ae":
         raise Unsupported(f"system {model.config.system!r} has no prior to lay a grid over")
     pixels = to_pixels(model.manifold(label, n, dims))
     one, other = dims or (0, min(1, model.config.latent_dim - 1))
-    plane = f"along: z{one + 1}, down: z{other + 1}"
+    plane = f"along: dimension {one + 1} of the prior, down: {other + 1}"
     of = "" if not model.config.num_classes else f" of {_name(model, label or 0)}"
     return sheet(
         pixels.reshape(n, n, *pixels.shape[1:]),

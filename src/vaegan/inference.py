@@ -15,7 +15,7 @@ from vaegan.images import to_images, to_pixels
 from vaegan.model import Model
 from vaegan.posterior import Posterior
 
-__all__ = ["decode_pixels", "encode_pixels"]
+__all__ = ["decode_pixels", "encode_pixels", "sample_pixels"]
 
 
 @torch.no_grad()
@@ -53,6 +53,18 @@ def decode_pixels(
     (pixels,) = in_batches(work, latents, _told(model, labels, len(latents)), batch=batch)
     assert pixels is not None
     return pixels.numpy()
+
+
+@torch.no_grad()
+def sample_pixels(
+    model: Model, normal: Tensor, labels: np.ndarray | None, batch: int = BATCH
+) -> np.ndarray:
+    """Draws (N, latent_dim) from N(0, I), labels (N,) -> pixels (N, H, W, C) of prior latents.
+
+    Raises what `Model.decode` raises.
+    """
+    latents = model.prior_latents(normal.to(model.device), _told(model, labels, len(normal)))
+    return decode_pixels(model, latents, labels, batch)
 
 
 def _told(model: Model, labels: np.ndarray | None, count: int) -> Tensor | None:

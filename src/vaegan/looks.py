@@ -21,7 +21,7 @@ draws; a Fréchet distance of so few is too high, and falls as that of many does
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -125,7 +125,7 @@ def look(
     if model.config.num_classes:
         found |= _under_labels(model, means, sight)
     elif model.config.family != "ae":
-        samples = model.decode(_prior(model, DRAWS))
+        samples = model.decode(model.prior_latents(_normal(model, DRAWS)))
         found |= _samples(samples[None], [sight.images], sight)
     return {
         name: value
@@ -163,11 +163,12 @@ def _under_labels(model: Model, means: Tensor | None, sight: Sight) -> dict[str,
     grids: list[Tensor] = []
     if model.config.family != "ae":
         assert sight.labels is not None
-        grids.append(_grid(model, _prior(model, DRAWS // len(asked)), asked))
+        normal = _normal(model, DRAWS // len(asked))
+        grids.append(_grid(model, normal, asked, model.prior_latents))
         real = [sight.images[sight.labels == label] for label in asked]
         found |= _samples(grids[0].transpose(0, 1), real, sight)
     if means is not None:
-        grids.append(_grid(model, means[:SOURCES], asked))
+        grids.append(_grid(model, means[:SOURCES], asked, lambda latents, labels: latents))
         if sight.judge is not None and sight.judge.num_classes:
             read = sight.judge.predict(to_pixels(grids[-1].transpose(0, 1).flatten(0, 1)))
             found["transfer_label_accuracy"] = obeyed(read, len(asked))
@@ -199,16 +200,19 @@ def _samples(samples: Tensor, real: Sequence[Tensor], sight: Sight) -> dict[str,
     return found
 
 
-def _prior(model: Model, count: int) -> Tensor:
-    """The same draws (count, latent_dim) at every look."""
+def _normal(model: Model, count: int) -> Tensor:
+    """The same draws (count, latent_dim) from N(0, I) at every look."""
     own = generator(0, "looks", "prior")
     return torch.randn(count, model.config.latent_dim, generator=own).to(model.device)
 
 
-def _grid(model: Model, latents: Tensor, asked: Tensor) -> Tensor:
-    """Every latent (M, latent_dim) under every label (K,): images (M, K, C, H, W)."""
-    drawn = model.decode(latents.repeat_interleave(len(asked), 0), asked.repeat(len(latents)))
-    return drawn.unflatten(0, (len(latents), len(asked)))
+def _grid(
+    model: Model, rows: Tensor, asked: Tensor, latents: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """What `latents` makes of every row (M, latent_dim) and label (K,): images (M, K, C, H, W)."""
+    labels = asked.repeat(len(rows))
+    drawn = model.decode(latents(rows.repeat_interleave(len(asked), 0), labels), labels)
+    return drawn.unflatten(0, (len(rows), len(asked)))
 
 
 def seen(judge: Judge, pixels: np.ndarray) -> tuple[np.ndarray, np.ndarray | None]:

@@ -142,6 +142,21 @@ class Model(nn.Module):
         assert images is not None
         return images
 
+    @torch.no_grad()
+    def prior_latents(self, normal: Tensor, labels: Tensor | None = None) -> Tensor:
+        """Draws (B, latent_dim) from N(0, I), labels (B,) -> latents drawn from the model's prior.
+
+        The same numbers where the prior is N(0, I); where it was fitted to the codes, close draws
+        give close latents, and 0 lies in their middle.
+        """
+
+        def drawn(normal: Tensor, labels: Tensor | None) -> tuple[Tensor]:
+            return (self.decoder.prior(normal, labels),)
+
+        (latents,) = self._run(drawn, normal, self._checked(labels, len(normal)))
+        assert latents is not None
+        return latents
+
     def _run(self, work: Callable[..., Results], *rows: Tensor | None) -> Results:
         """One pass where autograd or batch statistics want it, else a batch at a time."""
         if torch.is_grad_enabled() or self.training:
@@ -192,7 +207,7 @@ class Model(nn.Module):
             latents = torch.randn(shape, generator=generator, device=generator.device)
         else:
             latents = latents_of_seeds(range(seed, seed + n), self.config.latent_dim)
-        return self.decode(latents.to(self.device), labels)
+        return self.decode(self.prior_latents(latents.to(self.device), labels), labels)
 
     def labels_of_samples(self, numbers: range, label: int | None = None) -> Tensor | None:
         """Labels (len(numbers),) of `sample`'s images of these numbers, None without labels.
@@ -231,11 +246,11 @@ class Model(nn.Module):
     def manifold(
         self, label: int | None = None, n: int = 15, dims: tuple[int, int] | None = None
     ) -> Tensor:
-        """N x n images over two latent dimensions at the normal quantiles 0.05 .. 0.95.
+        """N x n images over two dimensions of the prior at the normal quantiles 0.05 .. 0.95.
 
-        The other dimensions are 0. The second of `dims` varies down the rows, the first along
-        them; the first two when left out, and a single latent along the rows. Returns
-        (n*n, C, H, W), row by row.
+        The other dimensions are 0; the `prior_latents` of these draws are decoded. The second of
+        `dims` varies down the rows, the first along them; the first two when left out, and a single
+        one along the rows. Returns (n*n, C, H, W), row by row.
         """
         size = self.config.latent_dim
         dims = (0, min(1, size - 1)) if dims is None else dims
@@ -249,7 +264,7 @@ class Model(nn.Module):
         labels = None
         if self.config.num_classes or label is not None:
             labels = torch.full((n * n,), label or 0)
-        return self.decode(latents.to(self.device), labels)
+        return self.decode(self.prior_latents(latents.to(self.device), labels), labels)
 
     # ── guards ───────────────────────────────────────────────────────────────────────────────
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import torch
@@ -11,7 +12,7 @@ from vaegan import layers
 from vaegan.blueprint import Traced
 from vaegan.config import ModelConfig
 
-__all__ = ["Decoder", "Discriminator", "Encoder", "Judgement"]
+__all__ = ["Decoder", "Discriminator", "Encoder", "Judgement", "Prior"]
 
 
 class Reading(NamedTuple):
@@ -80,12 +81,52 @@ class Encoder(nn.Module):
         return mean, None if self.logvar is None else self.logvar(hidden).float()
 
 
+class Prior(nn.Module):
+    """p(z | y): N(0, I), or what a decoder's `coupling` lines make of it, fitted to the codes.
+
+    A VAE's codes never quite fill the N(0, I) that their KL draws them to; where they leave holes
+    the decoder has learned nothing. A density that is trained on the codes, and leaves them alone,
+    knows the holes (Ghosh et al. 2020; the map is that of Dinh et al. 2017).
+    """
+
+    def __init__(self, couplings: list[nn.Module]):
+        super().__init__()
+        self.couplings = nn.ModuleList(couplings)
+
+    @property
+    def learned(self) -> bool:
+        """Whether it is anything but N(0, I)."""
+        return len(self.couplings) > 0
+
+    def forward(self, normal: Tensor, labels: Tensor | None) -> Tensor:
+        """Draws (B, latent_dim) from N(0, I), labels (B,) -> draws from the prior."""
+        for coupling in self.couplings:
+            normal = coupling(normal, labels)
+        return normal
+
+    def negative_log_density(self, latents: Tensor, labels: Tensor | None) -> Tensor:
+        """-log p(z | y) of latents (B, latent_dim), nats, (B,): the change of variables."""
+        total = 0.5 * math.log(2 * math.pi) * latents.shape[1]
+        log_determinant = latents.new_zeros(len(latents))
+        for coupling in reversed(self.couplings):
+            assert isinstance(coupling, layers.Coupling)
+            latents, change = coupling.inverse(latents, labels)
+            log_determinant = log_determinant + change
+        return total + 0.5 * latents.square().sum(1) - log_determinant
+
+
 class Decoder(nn.Module):
-    """latents (B, latent_dim), labels -> LOGITS of the images (B,C,H,W); sigmoid gives [0,1]."""
+    """latents (B, latent_dim), labels -> LOGITS of the images (B,C,H,W); sigmoid gives [0,1].
+
+    `prior` is what latents are drawn from when there is no image to encode.
+    """
 
     def __init__(self, config: ModelConfig):
         super().__init__()
-        self.body = Stack(config.traced("decoder"), config)
+        traced = config.traced("decoder")
+        first = sum(layer.layer.word == "coupling" for layer in traced)
+        self.prior = Prior(list(Stack(traced[:first], config).stages))
+        self.body = Stack(traced[first:], config)
         self.centred = config.architecture.centred
 
     def forward(self, latents: Tensor, labels: Tensor | None) -> Tensor:

@@ -6,7 +6,7 @@ respect to its own network's parameters only (`Evaluation.backward`), so that th
 never reaches the encoder and the similarity never reaches the discriminator.
 
     encoder         similarity + KL
-    decoder         gamma similarity + adversarial term
+    decoder         gamma similarity + adversarial term     (its prior: -log p of the codes)
     discriminator   L_GAN                                   (Larsen et al. 2016, algorithm 1)
 """
 
@@ -42,7 +42,7 @@ class Draws:
     posterior: Tensor
     """Noise (B, latent_dim) of the posterior sample."""
     prior: Tensor
-    """z_p (B, latent_dim) from N(0, I)."""
+    """Draws (B, latent_dim) from N(0, I), which the model's prior makes z_p of."""
     hop: Tensor
     """(B,) int64 in 1 .. K-1: how far the label moves for a transferred image."""
     shift: Tensor
@@ -230,8 +230,13 @@ class Objective:
             matched = [losses.feature_matching(real.features, fake, self.ranks) for fake in fakes]
             values["feature_matching"] = torch.stack(matched).mean()
             game_term = game_term + config.feature_matching_weight * values["feature_matching"]
+        fit = torch.zeros_like(kl)
+        if model.decoder.prior.learned:  # reaches neither the encoder nor the rest of the decoder
+            codes = latents.detach()
+            fit = self._mean(model.decoder.prior.negative_log_density(codes, batch.labels))
+            values["prior_nll"] = fit
         encoder = rebuilding + config.kl_weight * kl + extra
-        decoder = gamma * rebuilding + game_term + extra
+        decoder = gamma * rebuilding + game_term + extra + fit
         values |= {"encoder_loss": encoder, "decoder_loss": decoder}
         if together:
             shares.append((GENERATOR, decoder + config.kl_weight * kl))
@@ -248,11 +253,12 @@ class Objective:
         half as many, and for the other half posterior latents under another label.
         """
         size, labels = len(latents), batch.labels
+        prior = self.model.prior_latents(draws.prior, labels)
         if not self.config.transfer_weight or labels is None:
-            return {"prior": size}, draws.prior, labels
+            return {"prior": size}, prior, labels
         half = size // 2
         other = (labels + draws.hop) % self.model.config.num_classes
-        codes = torch.cat([draws.prior[:half], latents[half:]])
+        codes = torch.cat([prior[:half], latents[half:]])
         return (
             {"prior": half, "transfer": size - half},
             codes,

@@ -167,6 +167,7 @@ LARSEN = Recipe(
 # ── Ours ────────────────────────────────────────────────────────────────────────────────────────
 
 ACT = "lrelu 0.2"
+PRIOR = ("coupling 64", "coupling 64", "coupling 64")
 
 DEFAULT = Recipe(
     summary="ours: the best we can measure on a laptop's budget",
@@ -176,6 +177,7 @@ DEFAULT = Recipe(
             *("flatten", "label", "dense 128", ACT),
         ),
         decoder=(
+            *PRIOR,
             *("label", "grid 64 /4", "groupnorm 8", "film", ACT, "up 2"),
             *("conv 64 k3", "groupnorm 8", "film", ACT),
             *("conv 64 k3", "groupnorm 8", "film", ACT),
@@ -193,6 +195,7 @@ DEFAULT = Recipe(
     objective=ObjectiveConfig(
         similarity_loss="mse",
         similarity_normalised=True,
+        pixel_weight=0.1,
         kl_weight=1.0,
         adversarial_loss="hinge",
         adversarial_weight=20.0,
@@ -222,7 +225,7 @@ DENSE = Recipe(
             *("flatten", "label", "dense 147", ACT, "dense 98", ACT),
             *("dense 49", ACT),
         ),
-        decoder=("label", "dense 49", ACT, "dense 98", ACT, "dense 147", ACT, "image"),
+        decoder=(*PRIOR, "label", "dense 49", ACT, "dense 98", ACT, "dense 147", ACT, "image"),
         discriminator=(
             *("flatten", "dense 256", ACT, "features"),
             *("dense 128", ACT, "features", "classes", "logit project"),

@@ -22,7 +22,7 @@ from PIL import Image
 from vaegan.batching import BATCH
 from vaegan.errors import RunError
 from vaegan.files import replacing, write_json
-from vaegan.inference import decode_pixels
+from vaegan.inference import sample_pixels
 from vaegan.model import Model
 from vaegan.randomness import latents_of_seeds
 
@@ -128,7 +128,7 @@ def labels_of(model: Model, numbers: Numbers, label: int | None) -> np.ndarray |
 def draw(model: Model, numbers: Numbers, labels: np.ndarray | None, seed: int) -> np.ndarray:
     """The images of these numbers, uint8 (B, H, W, C)."""
     seeds = range(seed + numbers.start, seed + numbers.stop)
-    return decode_pixels(model, latents_of_seeds(seeds, model.config.latent_dim), labels)
+    return sample_pixels(model, latents_of_seeds(seeds, model.config.latent_dim), labels)
 
 
 # ── the folder ───────────────────────────────────────────────────────────────────────────────────

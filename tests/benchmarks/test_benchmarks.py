@@ -130,7 +130,7 @@ def test_a_subject_is_what_its_words_say(tmp_path):
     assert (dataset.train.pixels[512] == dataset.train.pixels[0]).all()
     config = subject.config(dataset)
     assert config.model.architecture.encoder[0] == "conv 16 k5 s2"
-    assert config.model.architecture.decoder[1] == "grid 32 /4"
+    assert config.model.architecture.decoder[4] == "grid 32 /4"
 
 
 @pytest.mark.slow

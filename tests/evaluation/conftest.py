@@ -57,7 +57,7 @@ def glyphs(seed: int, count: int) -> tuple[np.ndarray, Split]:
 class Planted:
     """Encodes every image it was shown or drew to its true style; `decode` can be replaced.
 
-    It stands in for `Model`: encode, decode, config, device, discriminator.
+    It stands in for `Model`: encode, decode, prior_latents, config, device, discriminator.
     """
 
     config: ModelConfig
@@ -70,6 +70,10 @@ class Planted:
         known = [self.styles[image.tobytes()] for image in to_pixels(images)]
         mean = torch.from_numpy(np.stack(known))
         return Posterior(mean, torch.full_like(mean, -6.0))
+
+    def prior_latents(self, normal: Tensor, labels: Tensor | None = None) -> Tensor:
+        """The prior is N(0, I)."""
+        return normal
 
     def style(self, latents: np.ndarray, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """The styles and labels that are drawn."""

@@ -37,13 +37,13 @@ class Entry:
 TEXTS = {
     "Reconstructions": "The encoder turns each test image, none of which was used in training, "
     "into a handful of numbers; the decoder draws it again from them.",
-    "Samples": "Latents drawn from the prior, a standard normal distribution, decoded under a "
-    "label. Columns share their latents: what stays the same down a column is style.",
+    "Samples": "Latents drawn from the prior, decoded under a label. A column shares its draw: "
+    "what stays the same down a column is style.",
     "Style transfer": "Encode an image under its own label, decode the code under every other "
     "label. What the code still holds once the label is given is the style: slant, weight, width.",
     "Between images": "Walking along the straight line between two codes. A good latent space has "
     "a plausible image at every step.",
-    "Manifold": "Two latents vary over the central 90 % of the prior, the others are zero.",
+    "Manifold": "Two dimensions of the prior vary over its central 90 %, the others are zero.",
     "Latent space": "Where the encoder puts the test images. In a conditional model the classes "
     "ought to lie on top of one another: the label is given, so the code need not repeat it.",
     "Training": "The values that were written to stats.jsonl and, every so often, to looks.jsonl.",

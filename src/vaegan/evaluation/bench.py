@@ -17,7 +17,7 @@ from torch import Tensor
 from vaegan.batching import BATCH
 from vaegan.data import Dataset, Split
 from vaegan.errors import DataError, Unsupported
-from vaegan.inference import decode_pixels, encode_pixels
+from vaegan.inference import decode_pixels, encode_pixels, sample_pixels
 from vaegan.metrics.classifier import TrainingSettings
 from vaegan.metrics.distances import Reference
 from vaegan.metrics.fidelity import sharpness
@@ -173,8 +173,8 @@ class Bench:
         config = self.model.config
         if config.family == "ae":
             raise Unsupported(f"system {config.system!r} has no prior")
-        latents = self.normal("prior", self.count)
-        return self.decode(latents, self.real.labels if self.conditional else None)
+        normal = self.normal("prior", self.count)
+        return sample_pixels(self.model, normal, self.real.labels, self.batch)
 
     @cached_property
     def aggregate_samples(self) -> np.ndarray:

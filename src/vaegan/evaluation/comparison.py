@@ -207,8 +207,8 @@ def picture(found: Sequence[Entry], split: Split, seed: int = 0) -> Image.Image:
             if what == "reconstructions" and model.encoder is not None:
                 made = model.reconstruct(images, labels)
             elif what == "samples" and config.family != "ae":
-                latents = latents_of_seeds(range(seed, seed + len(under)), config.latent_dim)
-                made = model.decode(latents.to(model.device), labels)
+                normal = latents_of_seeds(range(seed, seed + len(under)), config.latent_dim)
+                made = model.decode(model.prior_latents(normal.to(model.device), labels), labels)
             elif what == "transfer" and model.encoder is not None and labels is not None:
                 source = images[seven].expand_as(images)
                 made = model.transfer(source, labels[seven].expand_as(labels), labels)

@@ -1,4 +1,4 @@
-"""The latents of a data set on a plane: posterior means, coloured by class, beside the prior."""
+"""The latents of a data set on a plane: posterior means, coloured by class, beside N(0, I)."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
@@ -34,8 +34,8 @@ def scatter(
 
     Two latents are drawn as they are. More are projected on the two orthonormal directions of
     greatest variance (principal components): which latents hold something is arbitrary, so any
-    fixed pair may be two empty ones. The projection is a rotation about the prior's centre, under
-    which a standard normal prior stays one: the rings at 1 and 2 standard deviations keep their
+    fixed pair may be two empty ones. The projection is a rotation about 0, under which N(0, I), to
+    which the KL draws the codes, stays itself: the rings at 1 and 2 standard deviations keep their
     meaning. In a conditional model the classes ought to lie on top of one another.
 
     Args:
@@ -45,7 +45,7 @@ def scatter(
         kl: (d,) mean KL divergence of each latent in nats, drawn as a panel of bars.
         variances: (d,) variance of the means of each latent over the data, drawn likewise.
         title: a bold line above.
-        prior: draw the rings (False for an autoencoder, which has no prior).
+        prior: draw the rings (False for an autoencoder, which has no KL).
 
     Returns: an RGB image of `theme.DENSITY` pixels an inch.
 
@@ -156,7 +156,7 @@ def _rings(axes: "Axes") -> None:
     for sigma in (1, 2):
         axes.add_patch(Circle((0, 0), sigma, fill=False, ec=theme.PAPER, lw=2.2, zorder=4))
         axes.add_patch(Circle((0, 0), sigma, fill=False, ec=theme.INK, lw=0.9, zorder=5))
-        text = f"{sigma}σ of the prior" if sigma == 2 else f"{sigma}σ"
+        text = f"{sigma}σ of N(0, I)" if sigma == 2 else f"{sigma}σ"
         axes.text(0, sigma, text, ha="center", va="center", fontsize=7.5, zorder=6, bbox=ground)
 
 

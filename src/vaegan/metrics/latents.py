@@ -46,7 +46,8 @@ def active_units(means: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class PriorGap:
-    """How far the aggregate posterior, the mean of all q(z | x), is from N(0, I).
+    """How far the aggregate posterior, the mean of all q(z | x), is from N(0, I), the prior before
+    anything is learned.
 
     frechet: Frechet distance between the Gaussian of its moments and the prior, 0 where they agree.
     mean, deviation: of each dimension (d,), 0 and 1 in the prior. correlation: the largest
