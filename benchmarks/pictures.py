@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["draw"]
 
+SPAN = 12.0
+"""The least ratio of the largest to the smallest value on an axis."""
+
 RACES = ("tutorial", "training")
 
 
@@ -84,6 +87,9 @@ def growth(grids: list[dict[str, Any]]) -> Image.Image:
                 axes.set_xscale("log")
                 axes.set_yscale("log")
                 axes.set_xticks(values, [_short(value) for value in values])
+                low, high = axes.get_ylim()
+                wider = max(1.0, SPAN / (high / low)) ** 0.5  # noise must not look like growth
+                axes.set_ylim(low / wider, high * wider)
                 axes.yaxis.set_major_locator(LogLocator(10, (1, 2, 5)))
                 axes.yaxis.set_major_formatter(lambda value, _: f"{value:,g}")
                 for axis in (axes.xaxis, axes.yaxis):

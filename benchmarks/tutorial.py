@@ -32,7 +32,7 @@ def measure(setting: Setting) -> Finding:
         except NotRun as reason:
             finding.not_run.append(f"the same iteration in TensorFlow: {reason}")
         laps = alternate({n: w.lap for n, w in workers.items()}, setting.rounds, setting.warmup)
-    contest = Contest(f"Batch {subject.batch}", laps)
+    contest = Contest(f"the tutorial's iteration, batch {subject.batch}", laps)
     finding.contests.append(contest)
     for precision, aim in AIMS.items():
         found = contest.ratio(f"vaegan, {precision}").value
