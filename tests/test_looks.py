@@ -24,7 +24,7 @@ from vaegan.metrics.distances import frechet_distance
 from vaegan.metrics.fidelity import mean_gradient, ssim
 from vaegan.metrics.judge import Judge
 from vaegan.model import Model
-from vaegan.networks import Prior
+from vaegan.prior import Prior
 from vaegan.settings import resolve
 
 CLASSES = 10
@@ -172,7 +172,7 @@ def test_values_are_those_of_the_full_measures(digits, judge) -> None:
 
         def __init__(self):
             super().__init__()
-            self.prior = Prior([])
+            self.prior = Prior(model.config.latent_dim)
             self.logits = torch.nn.Parameter(seen.images[first].clamp(1e-6, 1 - 1e-6).logit())
 
         def forward(self, latents, labels):

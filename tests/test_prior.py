@@ -8,8 +8,8 @@ import torch
 from vaegan.config import SYSTEMS
 from vaegan.errors import ConfigError
 from vaegan.model import Model
-from vaegan.networks import Prior
 from vaegan.presets import PRIOR, RECIPES
+from vaegan.prior import Prior
 
 
 def prior_of(configure, latents=4, seed=0, system="cvae-gan", **settings) -> Prior:

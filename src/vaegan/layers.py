@@ -14,7 +14,6 @@ from vaegan.ranks import ALONE, Ranks
 
 __all__ = [
     "Classes",
-    "Coupling",
     "Film",
     "Label",
     "Logit",
@@ -119,62 +118,6 @@ class Film(nn.Module):
         onehot = F.one_hot(labels, len(self.scale)).to(self.scale.dtype)
         scale, shift = (onehot @ table for table in (self.scale, self.shift))
         return x * (1 + scale.view(shape)).to(x.dtype) + shift.view(shape).to(x.dtype)
-
-
-class Coupling(nn.Module):
-    """Two affine couplings of vectors (B, N), an invertible map (Dinh et al. 2017, eq. 7 and 8).
-
-    Half of the numbers, drawn once, is shifted and scaled by what a small network makes of the
-    other half and the label; then the other half by what a second network makes of the first. It
-    begins as the identity. In single precision whatever the rest is computed in.
-    """
-
-    halves: Tensor
-
-    def __init__(self, numbers: int, units: int, num_classes: int):
-        super().__init__()
-        self.label = Label(num_classes)
-        kept = torch.zeros(2, numbers)
-        kept[0, torch.randperm(numbers)[: numbers // 2]] = 1
-        kept[1] = 1 - kept[0]
-        self.register_buffer("halves", kept)
-        self.networks = nn.ModuleList(
-            nn.Sequential(
-                *(nn.Linear(numbers + num_classes, units), nn.SiLU()),
-                *(nn.Linear(units, units), nn.SiLU()),
-                nn.Linear(units, 2 * numbers),
-            )
-            for _ in range(2)
-        )
-        self.gains = nn.Parameter(torch.zeros(2, 2 * numbers))
-
-    def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
-        """(B, N), labels (B,) -> (B, N)."""
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.to(self.gains)
-            for turn in (0, 1):
-                log_scale, shift = self._moves(turn, x, labels)
-                x = x * log_scale.exp() + shift
-        return x
-
-    def inverse(self, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """(B, N) -> what `forward` maps there, (B, N), and log |det dx/dy| of this way, (B,)."""
-        with torch.autocast(x.device.type, enabled=False):
-            x = x.to(self.gains)
-            log_determinant = x.new_zeros(len(x))
-            for turn in (1, 0):
-                log_scale, shift = self._moves(turn, x, labels)
-                x = (x - shift) * (-log_scale).exp()
-                log_determinant = log_determinant - log_scale.sum(1)
-        return x, log_determinant
-
-    def _moves(self, turn: int, x: Tensor, labels: Tensor | None) -> tuple[Tensor, Tensor]:
-        """Logarithm of the scales, in (-2, 2), and shifts; 0 for the half that is kept."""
-        kept = self.halves[turn]
-        moved = 1 - kept
-        given = self.label(x * kept, labels)
-        raw, shift = (self.networks[turn](given) * self.gains[turn]).chunk(2, 1)
-        return 2 * torch.tanh(raw / 2) * moved, shift * moved
 
 
 class Residual(nn.Module):
@@ -308,8 +251,6 @@ def build(traced: Traced, num_classes: int, padding: Padding, *, upsample: bool)
             return SameConv2d(channels, traced.after[0], layer["k"], 1, padding)
         case "image":
             return ToGrid(channels, traced.after)
-        case "coupling":
-            return Coupling(channels, layer["units"], num_classes)
         case "label":
             return Label(num_classes)
         case "film":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import NamedTuple
 
 import torch
@@ -11,8 +10,9 @@ from torch import Tensor, nn
 from vaegan import layers
 from vaegan.blueprint import Traced
 from vaegan.config import ModelConfig
+from vaegan.prior import Prior
 
-__all__ = ["Decoder", "Discriminator", "Encoder", "Judgement", "Prior"]
+__all__ = ["Decoder", "Discriminator", "Encoder", "Judgement"]
 
 
 class Reading(NamedTuple):
@@ -81,40 +81,6 @@ class Encoder(nn.Module):
         return mean, None if self.logvar is None else self.logvar(hidden).float()
 
 
-class Prior(nn.Module):
-    """p(z | y): N(0, I), or what a decoder's `coupling` lines make of it, fitted to the codes.
-
-    A VAE's codes never quite fill the N(0, I) that their KL draws them to; where they leave holes
-    the decoder has learned nothing. A density that is trained on the codes, and leaves them alone,
-    knows the holes (Ghosh et al. 2020; the map is that of Dinh et al. 2017).
-    """
-
-    def __init__(self, couplings: list[nn.Module]):
-        super().__init__()
-        self.couplings = nn.ModuleList(couplings)
-
-    @property
-    def learned(self) -> bool:
-        """Whether it is anything but N(0, I)."""
-        return len(self.couplings) > 0
-
-    def forward(self, normal: Tensor, labels: Tensor | None) -> Tensor:
-        """Draws (B, latent_dim) from N(0, I), labels (B,) -> draws from the prior."""
-        for coupling in self.couplings:
-            normal = coupling(normal, labels)
-        return normal
-
-    def negative_log_density(self, latents: Tensor, labels: Tensor | None) -> Tensor:
-        """-log p(z | y) of latents (B, latent_dim), nats, (B,): the change of variables."""
-        total = 0.5 * math.log(2 * math.pi) * latents.shape[1]
-        log_determinant = latents.new_zeros(len(latents))
-        for coupling in reversed(self.couplings):
-            assert isinstance(coupling, layers.Coupling)
-            latents, change = coupling.inverse(latents, labels)
-            log_determinant = log_determinant + change
-        return total + 0.5 * latents.square().sum(1) - log_determinant
-
-
 class Decoder(nn.Module):
     """latents (B, latent_dim), labels -> LOGITS of the images (B,C,H,W); sigmoid gives [0,1].
 
@@ -124,9 +90,9 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig):
         super().__init__()
         traced = config.traced("decoder")
-        first = sum(layer.layer.word == "coupling" for layer in traced)
-        self.prior = Prior(list(Stack(traced[:first], config).stages))
-        self.body = Stack(traced[first:], config)
+        units = [line.layer["units"] for line in traced if line.layer.word == "coupling"]
+        self.prior = Prior(config.latent_dim, units, config.num_classes)
+        self.body = Stack(traced[len(units) :], config)
         self.centred = config.architecture.centred
 
     def forward(self, latents: Tensor, labels: Tensor | None) -> Tensor:

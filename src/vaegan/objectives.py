@@ -253,7 +253,8 @@ class Objective:
         half as many, and for the other half posterior latents under another label.
         """
         size, labels = len(latents), batch.labels
-        prior = self.model.prior_latents(draws.prior, labels)
+        with torch.no_grad():
+            prior = self.model.decoder.prior(draws.prior, labels)
         if not self.config.transfer_weight or labels is None:
             return {"prior": size}, prior, labels
         half = size // 2
