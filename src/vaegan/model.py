@@ -129,11 +129,7 @@ class Model(nn.Module):
 
     def decode(self, latents: Tensor, labels: Tensor | None = None) -> Tensor:
         """Latents (B, latent_dim), labels (B,) -> images (B,C,H,W) in [0,1]."""
-        if latents.ndim != 2 or latents.shape[1] != self.config.latent_dim:
-            raise DataError(
-                f"latents have shape {tuple(latents.shape)}; "
-                f"this model takes (B, {self.config.latent_dim})"
-            )
+        self._shaped(latents)
 
         def decoded(latents: Tensor, labels: Tensor | None) -> tuple[Tensor]:
             return (self.decoder(latents, labels).sigmoid(),)
@@ -147,8 +143,9 @@ class Model(nn.Module):
         """Draws (B, latent_dim) from N(0, I), labels (B,) -> latents drawn from the model's prior.
 
         The same numbers where the prior is N(0, I); where it was fitted to the codes, close draws
-        give close latents, and 0 lies in their middle.
+        give close latents, and 0 lies in their middle. Raises what `decode` raises.
         """
+        self._shaped(normal)
 
         def drawn(normal: Tensor, labels: Tensor | None) -> tuple[Tensor]:
             return (self.decoder.prior(normal, labels),)
@@ -267,6 +264,14 @@ class Model(nn.Module):
         return self.decode(self.prior_latents(latents.to(self.device), labels), labels)
 
     # ── guards ───────────────────────────────────────────────────────────────────────────────
+
+    def _shaped(self, latents: Tensor) -> None:
+        """Raise DataError unless latents are (B, latent_dim)."""
+        if latents.ndim != 2 or latents.shape[1] != self.config.latent_dim:
+            raise DataError(
+                f"latents have shape {tuple(latents.shape)}; "
+                f"this model takes (B, {self.config.latent_dim})"
+            )
 
     def _checked(self, labels: Tensor | None, count: int) -> Tensor | None:
         """Labels as the networks want them, or a DataError that says what is wrong."""

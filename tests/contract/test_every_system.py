@@ -234,8 +234,9 @@ def test_wrong_shapes_and_labels_are_named(
     model: Model, images: Tensor, labels: Tensor | None
 ) -> None:
     latents = torch.zeros(COUNT, LATENTS)
-    refused(lambda: model.decode(latents[:, :3], labels), "(6, 3)", "(B, 4)", error=DataError)
-    refused(lambda: model.decode(latents[0], labels), "(4,)", error=DataError)
+    for call in (model.decode, model.prior_latents):
+        refused(lambda c=call: c(latents[:, :3], labels), "(6, 3)", "(B, 4)", error=DataError)
+        refused(lambda c=call: c(latents[0], labels), "(4,)", error=DataError)
     if not has(model, "gan"):
         for wrong in (images[:, :, :20], images.expand(-1, 3, -1, -1), images[0]):
             call = lambda wrong=wrong: model.encode(wrong, labels)
