@@ -137,6 +137,11 @@ def joined(device: str) -> Iterator[Ranks]:
         return
     if device == "mps":
         raise ConfigError("several processes cannot share mps: use --device cpu")
+    # Its functions have the group of the moment as default arguments: imported later (optimisers
+    # do), they would keep it, and its threads, beyond destroy_process_group. A thread that frees a
+    # tensor while the interpreter ends aborts the process.
+    import torch.distributed.nn
+
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     if device == "cuda":
         if local >= torch.cuda.device_count():

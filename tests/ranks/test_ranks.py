@@ -153,6 +153,31 @@ def test_a_batch_that_cannot_be_divided_is_refused(configure, data_of) -> None:
         trainer_for(config, data_of(config), Ranks(0, 2))
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed by Linux")
+def test_the_group_and_its_threads_end_with_the_run(tmp_path) -> None:
+    """A thread of gloo that frees a tensor while the interpreter ends aborts the process."""
+    script = tmp_path / "threads.py"
+    script.write_text(
+        "import sys, torch\n"
+        "from pathlib import Path\n"
+        "from vaegan.ranks import joined\n"
+        "def threads():\n"
+        "    return {path.read_text() for path in Path('/proc/self/task').glob('*/comm')}\n"
+        "with joined('cpu') as ranks:\n"
+        "    ranks.largest(1.0)\n"
+        "    torch.optim.RMSprop([torch.zeros(1)])  # imports all of torch\n"
+        "    during = threads()\n"
+        "after = threads()\n"
+        "left = [any('gloo' in name for name in names) for names in (during, after)]\n"
+        "open(f'{sys.argv[1]}/{ranks.rank}', 'w').write(str(left))\n"
+    )
+    done = launched(2, script, tmp_path)
+    for rank in range(2):
+        assert (tmp_path / str(rank)).is_file(), done.stderr
+        assert (tmp_path / str(rank)).read_text() == "[True, False]"
+
+
 # ── the command line ─────────────────────────────────────────────────────────────────────────────
 
 TRAIN = ("train", "--data", "digits", "--recipe", "dense", "--no-alarms")
