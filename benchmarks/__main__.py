@@ -16,7 +16,7 @@ from benchmarks.setting import Setting
 from benchmarks.worker import NotRun
 
 RESULTS = Path(__file__).parent / "results"
-MEASURES = ("tutorial", "training", "attainable", "start", "growth", "ranks", "waiting")
+MEASURES = ("tutorial", "training", "attainable", "start", "growth", "ranks", "scaling", "waiting")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

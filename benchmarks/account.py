@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from torch.autograd.profiler_util import FunctionEvent
@@ -15,7 +17,7 @@ __all__ = ["GROUPS", "account", "group_of"]
 
 # The first group whose words begin an operator's name has it; a scope has all that runs inside.
 SCOPES = {
-    "Optimizer.step": "optimiser",
+    "benchmark.optimiser": "optimiser",
     "benchmark.average": "averaging",
     "benchmark.batch": "data",
 }
@@ -49,32 +51,16 @@ GROUPS = {
 def account(trainer: Trainer, steps: int) -> dict[str, Any]:
     """Share of the wall time of `steps` steps in every group; what is left is Python and autograd.
 
-    The operators' own times, without what they call. Run on the trainer as it is; its batches and
-    averages are marked for the time of the measurement.
+    The operators' own times, without what they call. The trainer's batches, averages and
+    optimisers are marked for the time of the measurement.
     """
-    batches, update = trainer.batches, trainer.average.update
-
-    def marked_batches(index: int) -> Any:
-        with record_function("benchmark.batch"):
-            return batches(index)
-
-    def marked_update(step: int) -> None:
-        with record_function("benchmark.average"):
-            update(step)
-
-    trainer.batches, trainer.average.update = marked_batches, marked_update  # type: ignore[method-assign]
-    try:
+    with marked(trainer), profile(activities=[ProfilerActivity.CPU]) as seen:
+        trainer.step()  # the profiler's own start
         began = time.perf_counter()
-        with profile(activities=[ProfilerActivity.CPU]) as seen:
-            trainer.step()  # the profiler's own start
-            began = time.perf_counter()
-            for _ in range(steps):
-                with record_function("benchmark.step"):
-                    trainer.step()
-            seconds = time.perf_counter() - began
-    finally:
-        trainer.batches = batches
-        del trainer.average.update
+        for _ in range(steps):
+            with record_function("benchmark.step"):
+                trainer.step()
+        seconds = time.perf_counter() - began
     spent: Counter[str] = Counter()
     for event in seen.events():
         if any(above.name == "benchmark.step" for above in _above(event)):
@@ -84,6 +70,29 @@ def account(trainer: Trainer, steps: int) -> dict[str, Any]:
         "seconds_per_step": seconds / steps,
         "shares": {name: value / seconds for name, value in spent.most_common()},
     }
+
+
+@contextmanager
+def marked(trainer: Trainer) -> Iterator[None]:
+    """Run with what belongs to no operator, but to a part of the step, under a scope's name."""
+    parts = [(trainer, "batches", "batch"), (trainer.average, "update", "average")]
+    parts += [(optimiser, "step", "optimiser") for optimiser in trainer.optimisers.values()]
+    plain = [(owner, name, getattr(owner, name)) for owner, name, _ in parts]
+
+    def under(scope: str, call: Callable[..., Any]) -> Callable[..., Any]:
+        def run(*arguments: Any) -> Any:
+            with record_function(f"benchmark.{scope}"):
+                return call(*arguments)
+
+        return run
+
+    for (owner, name, call), (_, _, scope) in zip(plain, parts):
+        setattr(owner, name, under(scope, call))
+    try:
+        yield
+    finally:
+        for owner, name, call in plain:
+            setattr(owner, name, call)
 
 
 def _above(event: FunctionEvent) -> list[FunctionEvent]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmarks.account import account
 from benchmarks.machine import resident
-from benchmarks.operators import launches, synchronisations
+from benchmarks.operators import launches, synchronisations, work_of
 from benchmarks.subject import Subject
 from benchmarks.worker import serve
 from vaegan.ranks import Ranks
@@ -33,6 +33,7 @@ def main() -> None:
             settled=subject.settle,
             about={"parameters": sum(p.numel() for p in trainer.model.parameters())},
             questions={
+                "arithmetic": lambda: {"flop": work_of(trainer.step).flop},
                 "account": lambda: account(trainer, 8),
                 "launches": lambda: launches(trainer.step),
                 "memory": resident,

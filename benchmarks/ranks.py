@@ -15,7 +15,7 @@ from benchmarks.finding import Finding
 from benchmarks.setting import Setting
 from benchmarks.worker import ROOT, NotRun
 
-__all__ = ["measure"]
+__all__ = ["measure", "run"]
 
 QUESTION = "One rank and two, a thread each"
 BATCH = 256
@@ -28,8 +28,8 @@ def measure(setting: Setting) -> Finding:
     try:
         laps = alternate(
             {
-                "1 rank": lambda: run(1, setting.data, steps),
-                "2 ranks": lambda: run(2, setting.data, steps),
+                "1 rank": lambda: run(1, setting.data, steps, BATCH),
+                "2 ranks": lambda: run(2, setting.data, steps, BATCH),
             },
             min(setting.rounds, 5),
             0,
@@ -42,13 +42,13 @@ def measure(setting: Setting) -> Finding:
     return finding
 
 
-def run(ranks: int, data: str, steps: int) -> float:
+def run(ranks: int, data: str, steps: int, batch: int) -> float:
     """Seconds a step in the later half of a run; NotRun when torchrun says no."""
     with tempfile.TemporaryDirectory() as folder:
         outdir = Path(folder) / "run"
         command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
         command += ["--nproc-per-node", str(ranks), "-m", "vaegan", "train", "--data", data]
-        command += ["--steps", str(steps), "--batch", str(BATCH), "--outdir", str(outdir)]
+        command += ["--steps", str(steps), "--batch", str(batch), "--outdir", str(outdir)]
         done = subprocess.run(
             [*command, "--threads", "1"],
             env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")},

@@ -99,4 +99,5 @@ class Subject:
         )
 
     def _wider(self, found: re.Match[str]) -> str:
-        return f"{found[1]} {round(int(found[2]) * self.width)}"
+        # In eights, so that groups still divide them.
+        return f"{found[1]} {max(8, 8 * round(int(found[2]) * self.width / 8))}"

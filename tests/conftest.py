@@ -58,6 +58,7 @@ PINNED = {
         "decoder_lr": 1e-3,
         "discriminator_lr": 1e-3,
         "betas": [0.0, 0.99],
+        "muon": [],
         "warmup": 0,
         "decay": "cosine",
         "final_lr": 0.0,

@@ -1,4 +1,6 @@
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -9,12 +11,15 @@ from vaegan.errors import RunError
 from vaegan.model import Model
 from vaegan.optimisers import (
     Average,
-    TensorFlowRMSProp,
+    Optimiser,
     learning_rate_share,
     load_optimisers,
     optimiser_tensors,
     optimisers,
+    orthogonal,
 )
+
+KINDS = ("adam", "rmsprop", "rmsprop-tensorflow")
 
 
 def stepped(model, made, times=3):
@@ -24,69 +29,143 @@ def stepped(model, made, times=3):
             for place, parameter in enumerate(model.network(name).parameters()):
                 count = torch.arange(parameter.numel(), dtype=torch.float32)
                 parameter.grad = (count + time + number + place).sin().view(parameter.shape)
-            optimiser.step()
+            optimiser.step(0.5)
 
 
 @pytest.mark.parametrize("system", ["ae", "cgan", "cvae-gan"])
-def test_every_network_has_its_own_optimiser_and_learning_rate(configure, system):
-    config = configure(
-        system,
-        optimiser__encoder_lr=1e-3,
-        optimiser__decoder_lr=2e-3,
-        optimiser__discriminator_lr=3e-3,
-    )
+def test_every_network_has_its_own_optimiser(configure, system):
+    config = configure(system)
     model = Model(config.model)
     made = optimisers(model, config.optimiser)
     assert tuple(made) == config.model.networks
-    rates = {"encoder": 1e-3, "decoder": 2e-3, "discriminator": 3e-3}
-    owned = [id(p) for o in made.values() for g in o.param_groups for p in g["params"]]
+    owned = [id(p) for o in made.values() for p in o.parameters.values()]
     assert sorted(owned) == sorted(id(p) for p in model.parameters())  # each once, none left out
-    for name, optimiser in made.items():
-        assert optimiser.param_groups[0]["lr"] == rates[name]
 
 
-def test_kinds_take_their_settings(configure):
-    model = Model(configure("ae").model)
-    settings = {"betas": (0.5, 0.9), "weight_decay": 0.01}
-    adam = optimisers(model, OptimiserConfig(kind="adam", **settings))["encoder"]
-    assert isinstance(adam, torch.optim.AdamW)
-    assert adam.param_groups[0]["betas"] == (0.5, 0.9)
-    assert adam.param_groups[0]["weight_decay"] == 0.01
-    rmsprop = optimisers(model, OptimiserConfig(kind="rmsprop", **settings))["encoder"]
-    assert isinstance(rmsprop, torch.optim.RMSprop)
-    assert rmsprop.param_groups[0]["alpha"] == 0.9
-    tensorflow = optimisers(model, OptimiserConfig(kind="rmsprop-tensorflow", **settings))
-    assert isinstance(tensorflow["encoder"], TensorFlowRMSProp)
-    assert tensorflow["encoder"].param_groups[0]["decay"] == 0.9
+@pytest.mark.parametrize("decay", [0.0, 0.01])
+@pytest.mark.parametrize("kind", ["adam", "rmsprop"])
+def test_an_optimiser_is_torchs_bit_for_bit(kind, decay):
+    ours, theirs = (torch.nn.Linear(5, 3) for _ in "ab")
+    theirs.load_state_dict(ours.state_dict())
+    config = OptimiserConfig(kind=kind, betas=(0.5, 0.9), weight_decay=decay, decoder_lr=0.1)
+    mine = Optimiser(ours, "decoder", config)
+    torchs = {
+        "adam": lambda p: torch.optim.AdamW(p, betas=(0.5, 0.9), weight_decay=decay, fused=True),
+        "rmsprop": lambda p: torch.optim.RMSprop(p, alpha=0.9, weight_decay=decay),
+    }[kind](theirs.parameters())
+    for time in range(5):
+        for network in (ours, theirs):
+            for parameter in network.parameters():
+                count = torch.arange(parameter.numel(), dtype=torch.float32)
+                parameter.grad = (count + 3 * time).sin().view(parameter.shape)
+        share = 1 / (1 + time)
+        torchs.param_groups[0]["lr"] = 0.1 * share
+        mine.step(share)
+        torchs.step()
+    for one, other in zip(ours.parameters(), theirs.parameters()):
+        assert torch.equal(one, other)
 
 
 def test_adam_by_hand():
-    class One(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.tensor([1.0]))
-
-    one = One()
-    optimiser = torch.optim.AdamW(one.parameters(), 0.1, betas=(0.0, 0.99), weight_decay=0.0)
-    w = v = 0.0
-    w = 1.0
+    network = nn.Linear(1, 1, bias=False)
+    nn.init.ones_(network.weight)
+    config = OptimiserConfig(kind="adam", betas=(0.0, 0.99), encoder_lr=0.1)
+    optimiser = Optimiser(network, "encoder", config)
+    w, v = 1.0, 0.0
     for step, gradient in enumerate([0.5, -2.0, 0.1], 1):
-        one.weight.grad = torch.tensor([gradient])
+        network.weight.grad = torch.tensor([[gradient]])
         optimiser.step()
         v = 0.99 * v + 0.01 * gradient**2
         w -= 0.1 * gradient / (math.sqrt(v / (1 - 0.99**step)) + 1e-8)
-        assert one.weight.item() == pytest.approx(w, rel=1e-5)
+        assert network.weight.item() == pytest.approx(w, rel=1e-5)
 
 
-def test_tensorflows_rmsprop_leaves_parameters_without_gradient_alone():
-    moving, idle = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
-    optimiser = TensorFlowRMSProp([moving, idle], lr=0.1)
-    moving.grad = torch.ones(2)
+def test_muon_is_torchs_on_matrices():
+    """Torch's computes the orthogonal matrix in bfloat16: to three digits."""
+    ours, theirs = (nn.Linear(24, 40, bias=False) for _ in "ab")
+    theirs.load_state_dict(ours.state_dict())
+    config = OptimiserConfig(muon=("encoder",), muon_lr=0.1, encoder_lr=0.1, weight_decay=0.3)
+    mine = Optimiser(ours, "encoder", config)
+    torchs = torch.optim.Muon(theirs.parameters(), lr=0.1, weight_decay=0.3, nesterov=True)
+    for time in range(4):
+        for network in (ours, theirs):
+            count = torch.arange(24 * 40, dtype=torch.float32)
+            network.weight.grad = (count**2 + time).sin().view(40, 24)
+        mine.step()
+        torchs.step()
+    torch.testing.assert_close(ours.weight, theirs.weight, rtol=0, atol=5e-3)
+    assert (ours.weight - theirs.weight).norm() < 0.02 * theirs.weight.norm()
+
+
+def newton_schulz(matrix, steps=5):
+    """The plain version: five steps on the matrix itself."""
+    a, b, c = 3.4445, -4.7750, 2.0315
+    x = matrix / matrix.norm()
+    for _ in range(steps):
+        square = x @ x.T
+        x = a * x + (b * square + c * square @ square) @ x
+    return x
+
+
+@pytest.mark.parametrize("shape", [(8, 8), (40, 12), (12, 40), (128, 2058)])
+@pytest.mark.parametrize("smallest", [1e-1, 1e-4])
+def test_orthogonal_by_singular_values_and_plain_steps(shape, smallest):
+    own = torch.Generator().manual_seed(0)
+    u, s, v = torch.linalg.svd(torch.randn(2, *shape, generator=own), full_matrices=False)
+    matrices = u * torch.linspace(1, smallest, s.shape[1]) @ v
+    found = orthogonal(matrices)
+    assert found.shape == matrices.shape
+    for one, left, right, matrix in zip(found, u, v, matrices):
+        plain = newton_schulz(matrix.double()).float()
+        torch.testing.assert_close(one, plain, rtol=0, atol=2e-4)
+        inside = left.T @ one @ right.T  # diagonal: the singular vectors stay
+        assert (inside - inside.diag().diag()).abs().max() < 2e-3
+        most = inside.diag()[matrix.norm() * 1e-2 < torch.linspace(1, smallest, s.shape[1])]
+        assert most.min() > 0.6 and most.max() < 1.25
+
+
+def test_muon_moves_matrices_of_its_networks_and_adam_all_else(configure):
+    config = configure("cvae-gan", "default", optimiser__muon=("decoder",))
+    made = optimisers(Model(config.model), config.optimiser)
+    rules = {
+        network: {name: optimiser.rule(p) for name, p in optimiser.parameters.items()}
+        for network, optimiser in made.items()
+    }
+    assert set(rules["encoder"].values()) == set(rules["discriminator"].values()) == {"adam"}
+    parameters = made["decoder"].parameters
+    assert set(rules["decoder"].values()) == {"adam", "muon"}
+    for name, rule in rules["decoder"].items():
+        vector = parameters[name].ndim < 2
+        small = not vector and min(parameters[name].flatten(1).shape) < 8
+        assert (rule == "adam") == (vector or small)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_parameters_without_gradient_are_left_alone(kind):
+    network = nn.Linear(2, 1)
+    before = network.bias.item()
+    optimiser = Optimiser(network, "encoder", OptimiserConfig(kind=kind))
+    network.weight.grad = torch.ones(1, 2)
     optimiser.step()
-    assert idle.tolist() == [1.0, 1.0]
-    assert not optimiser.state[idle]
-    assert moving.tolist() == pytest.approx([0.9, 0.9])
-    assert optimiser.state[moving]["square_avg"].tolist() == pytest.approx([1.0, 1.0])
+    assert network.bias.item() == before
+    assert set(optimiser.memory) == {"weight"}
+    optimiser.zero_grad()
+    assert network.weight.grad is None
+
+
+def test_optimisers_do_not_import_the_compiler():
+    """It takes as long as the rest of torch, and nothing here is compiled."""
+    program = (
+        "import sys, torch\n"
+        "from vaegan.config import OptimiserConfig\n"
+        "from vaegan.optimisers import Optimiser\n"
+        "network = torch.nn.Linear(1, 1)\n"
+        "network(torch.ones(1, 1)).sum().backward()\n"
+        "for kind in ('adam', 'rmsprop', 'rmsprop-tensorflow'):\n"
+        "    Optimiser(network, 'encoder', OptimiserConfig(kind=kind)).step()\n"
+        "sys.exit('torch._dynamo' in sys.modules)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
 # ── learning rates ───────────────────────────────────────────────────────────────────────────────
@@ -116,24 +195,36 @@ def test_warm_up_rises_to_the_learning_rate_and_never_begins_at_zero():
 # ── state ────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("kind", ["adam", "rmsprop", "rmsprop-tensorflow"])
+@pytest.mark.parametrize("kind", [*KINDS, "muon"])
 def test_state_goes_out_and_in_unchanged(configure, kind):
-    config = configure("cvae-gan", optimiser__kind=kind)
+    settings = {"optimiser__kind": kind}
+    if kind == "muon":  # for matrices; the rest needs another
+        settings = {"optimiser__muon": ("encoder", "decoder", "discriminator")}
+    config = configure("cvae-gan", **settings)
     model = Model(config.model)
     made = optimisers(model, config.optimiser)
-    assert optimiser_tensors(model, made) == {}
+    assert optimiser_tensors(made) == {}
     stepped(model, made)
-    tensors = {name: t.clone() for name, t in optimiser_tensors(model, made).items()}
-    slots = {"adam": {"step", "exp_avg", "exp_avg_sq"}}.get(kind, {"square_avg"})
+    tensors = {name: t.clone() for name, t in optimiser_tensors(made).items()}
     found = {name.rpartition("/")[2] for name in tensors}
-    assert slots <= found <= slots | {"step"}
-    assert len(tensors) >= len(slots) * len(list(model.parameters()))
+    adams = {"step", "exp_avg", "exp_avg_sq"}
+    assert (
+        found
+        == {
+            "adam": adams,
+            "rmsprop": {"square_avg", "step"},
+            "rmsprop-tensorflow": {"square_avg"},
+            "muon": adams | {"momentum"},
+        }[kind]
+    )
+    remembered = {name.rpartition("/")[0] for name in tensors}
+    assert len(remembered) == len(list(model.parameters()))
 
     twin = Model(config.model)
     twin.load_state_dict(model.state_dict())
     loaded = optimisers(twin, config.optimiser)
-    load_optimisers(twin, loaded, tensors)
-    again = optimiser_tensors(twin, loaded)
+    load_optimisers(loaded, tensors)
+    again = optimiser_tensors(loaded)
     assert again.keys() == tensors.keys()
     assert all(torch.equal(again[name], tensors[name]) for name in tensors)
     stepped(model, made)
@@ -146,13 +237,16 @@ def test_state_of_another_model_is_refused(configure):
     model = Model(config.model)
     made = optimisers(model, config.optimiser)
     stepped(model, made)
-    tensors = optimiser_tensors(model, made)
+    tensors = optimiser_tensors(made)
     name = "decoder/body.stages.1.weight/exp_avg"
     fresh = lambda: optimisers(model, config.optimiser)
     with pytest.raises(RunError, match=f"'{name}' has shape \\(2, 2\\)"):
-        load_optimisers(model, fresh(), tensors | {name: torch.zeros(2, 2)})
+        load_optimisers(fresh(), tensors | {name: torch.zeros(2, 2)})
     with pytest.raises(RunError, match="'decoder/nobody/exp_avg' belongs to no parameter"):
-        load_optimisers(model, fresh(), tensors | {"decoder/nobody/exp_avg": torch.zeros(1)})
+        load_optimisers(fresh(), tensors | {"decoder/nobody/exp_avg": torch.zeros(1)})
+    del tensors[name]
+    with pytest.raises(RunError, match=f"'{name}' is missing"):
+        load_optimisers(fresh(), tensors)
 
 
 # ── averaged weights ─────────────────────────────────────────────────────────────────────────────

@@ -237,6 +237,10 @@ class OptimiserConfig(Strict):
         Annotated[float, Field(ge=0, lt=1)],
     ] = (0.9, 0.999)
     """Adam's; for RMSProp the second is its decay."""
+    muon: tuple[NetworkName, ...] = ()
+    """Networks whose matrices move by Muon (Jordan et al. 2024) and all else by `kind`."""
+    muon_lr: Rate = 0.02
+    """Muon's learning rate: the largest singular value of a step."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
     warmup: Annotated[int, Field(ge=0, le=10**6)] = 0
     """Steps over which the learning rates rise linearly to their values."""

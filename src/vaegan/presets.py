@@ -4,7 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vaegan.config import Architecture, Family, ObjectiveConfig, OptimiserConfig, ScheduleConfig
+from vaegan.config import (
+    Architecture,
+    Family,
+    NetworkName,
+    ObjectiveConfig,
+    OptimiserConfig,
+    ScheduleConfig,
+)
 from vaegan.errors import ConfigError
 
 __all__ = ["RECIPES", "Recipe", "recipe_named"]
@@ -19,6 +26,7 @@ class Recipe:
     objective: ObjectiveConfig
     optimiser: OptimiserConfig
     schedule: ScheduleConfig
+    gan_optimiser: OptimiserConfig | None = None
     batch: int = 64
     latent_dim: int = 8
     steps: int = 10_000
@@ -35,6 +43,10 @@ class Recipe:
         if family == "vae":
             return self.objective.model_copy(update={"kl_weight": 1.0})
         return self.objective
+
+    def optimiser_for(self, family: Family) -> OptimiserConfig:
+        """The optimiser of a rung of the ladder: a plain GAN may have its own."""
+        return self.gan_optimiser if family == "gan" and self.gan_optimiser else self.optimiser
 
 
 LRELU, DROPOUT = "lrelu 0.3", "dropout 0.3"
@@ -168,6 +180,16 @@ LARSEN = Recipe(
 
 ACT = "lrelu 0.2"
 PRIOR = ("coupling 64", "coupling 64", "coupling 64")
+NETWORKS: tuple[NetworkName, ...] = ("encoder", "decoder", "discriminator")
+ADAM = OptimiserConfig(
+    kind="adam",
+    encoder_lr=3e-3,
+    decoder_lr=3e-3,
+    discriminator_lr=3e-3,
+    betas=(0.5, 0.99),
+    warmup=200,
+    decay="cosine",
+)
 
 DEFAULT = Recipe(
     summary="ours: the best we can measure on a laptop's budget",
@@ -179,8 +201,8 @@ DEFAULT = Recipe(
         decoder=(
             *PRIOR,
             *("label", "grid 64 /4", "groupnorm 8", "film", ACT, "up 2"),
-            *("conv 64 k3", "groupnorm 8", "film", ACT),
-            *("conv 64 k3", "groupnorm 8", "film", ACT),
+            *("conv 40 k3", "groupnorm 8", "film", ACT),
+            *("conv 40 k3", "groupnorm 8", "film", ACT),
             "image k3 /2",
         ),
         discriminator=(
@@ -204,15 +226,13 @@ DEFAULT = Recipe(
         transfer_weight=0.5,
         label_weight=1.0,
     ),
-    optimiser=OptimiserConfig(
-        kind="adam",
-        encoder_lr=3e-3,
-        decoder_lr=3e-3,
-        discriminator_lr=3e-3,
-        betas=(0.5, 0.99),
-        warmup=200,
-        decay="cosine",
+    optimiser=ADAM.model_copy(
+        update={
+            **{f"{network}_lr": 5e-3 for network in NETWORKS},
+            "muon": NETWORKS,
+        }
     ),
+    gan_optimiser=ADAM,  # under Muon the discriminator wins, and the decoder draws few shapes
     schedule=ScheduleConfig(kind="equilibrium"),
 )
 
@@ -235,6 +255,7 @@ DENSE = Recipe(
     ),
     objective=DEFAULT.objective,
     optimiser=DEFAULT.optimiser,
+    gan_optimiser=ADAM,
     schedule=ScheduleConfig(kind="together"),
 )
 

@@ -58,7 +58,7 @@ def resolve(
             "architecture": preset.architecture.model_dump(),
         },
         "objective": preset.objective_for(family).model_dump(),
-        "optimiser": preset.optimiser.model_dump(),
+        "optimiser": preset.optimiser_for(family).model_dump(),
         # Schedules take turns between decoder and discriminator: an autoencoder has no turns.
         "schedule": preset.schedule.model_dump() if "gan" in system else {},
     }

@@ -85,8 +85,6 @@ class Trainer:
         the weights untouched by the update that diverged, when a loss or gradient is not finite.
         """
         rates = learning_rate_share(self.config.optimiser, share_done, self.progress.step)
-        for name, optimiser in self.optimisers.items():
-            optimiser.param_groups[0]["lr"] = self.config.optimiser.lr(name) * rates
         self.gradient_norms.clear()
         values = {f"{name}_steps": 0.0 for name in self.optimisers}
         networks = frozenset(self.config.model.networks)
@@ -100,7 +98,7 @@ class Trainer:
                 self.progress.images_seen += self.config.batch
             evaluation = self._evaluate(batch, index, phase.candidates & networks)
             active = phase.active(evaluation.costs) & networks
-            self._update(evaluation, active)
+            self._update(evaluation, active, rates)
             values |= evaluation.values
             for name in sorted(active):
                 values[f"{name}_steps"] += 1
@@ -125,18 +123,18 @@ class Trainer:
         for name in ("encoder_loss", "decoder_loss", "discriminator_loss"):
             value = evaluation.values.get(name)
             if value is not None and not math.isfinite(value):
-                raise TrainingDiverged(
-                    f"{name} is {value} at step {self.progress.step + 1}; lower the "
-                    f"learning rate (--set optimiser.{name[:-5]}_lr=...) and start over with --new"
-                )
+                raise self._diverged(f"{name} is {value}", name.removesuffix("_loss"))
         return evaluation
 
-    def _update(self, evaluation: Evaluation, active: frozenset[NetworkName]) -> None:
-        """Backward passes, then one optimiser step for each active network."""
+    def _update(self, evaluation: Evaluation, active: frozenset[NetworkName], rates: float) -> None:
+        """Backward passes, then one optimiser step for each active network.
+
+        `rates` is the share of their learning rates that is in force.
+        """
         if not active:
             return
         for name in sorted(active):
-            self.optimisers[name].zero_grad(set_to_none=True)
+            self.optimisers[name].zero_grad()
         evaluation.backward(self.model, active)
         gradients = {
             name: [p.grad for p in self.model.network(name).parameters() if p.grad is not None]
@@ -146,13 +144,19 @@ class Trainer:
         norms = torch.stack([torch.nn.utils.get_total_norm(mine) for mine in gradients.values()])
         for name, norm in zip(gradients, norms.tolist()):
             if not math.isfinite(norm):
-                raise TrainingDiverged(
-                    f"the {name}'s gradient is {norm} at step {self.progress.step + 1}; lower "
-                    f"the learning rate (--set optimiser.{name}_lr=...) and start over with --new"
-                )
+                raise self._diverged(f"the {name}'s gradient is {norm}", name)
             self.gradient_norms[f"{name}_gradient"] = norm
         for name in sorted(active):
-            self.optimisers[name].step()
+            self.optimisers[name].step(rates)
+
+    def _diverged(self, what: str, network: str) -> TrainingDiverged:
+        """The error that says `what` is not finite, and what to do about the network."""
+        keys = [f"{network}_lr"] + ["muon_lr"] * (network in self.config.optimiser.muon)
+        rates = " ".join(f"--set optimiser.{key}=..." for key in keys)
+        return TrainingDiverged(
+            f"{what} at step {self.progress.step + 1}; lower the learning rate ({rates}) and start "
+            "over with --new"
+        )
 
     # ── state ────────────────────────────────────────────────────────────────────────────────
 
@@ -161,7 +165,7 @@ class Trainer:
         parts = {
             "model": self.model.state_dict(),
             "average": self.average.model.state_dict(),
-            "optimiser": optimiser_tensors(self.model, self.optimisers),
+            "optimiser": optimiser_tensors(self.optimisers),
         }
         return {f"{part}/{name}": t for part, tree in parts.items() for name, t in tree.items()}
 
@@ -184,4 +188,4 @@ class Trainer:
         except (RuntimeError, TypeError) as error:
             first = str(error).splitlines()[0]
             raise RunError(f"the checkpoint is not this run's: {first} start over: --new") from None
-        load_optimisers(self.model, self.optimisers, parts["optimiser"])
+        load_optimisers(self.optimisers, parts["optimiser"])

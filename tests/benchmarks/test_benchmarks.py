@@ -17,7 +17,7 @@ from benchmarks.setting import Setting
 from benchmarks.subject import Subject
 from benchmarks.worker import NotRun, Worker
 
-from benchmarks import attainable, growth, tutorial
+from benchmarks import attainable, growth, scaling, tutorial
 from vaegan.training import trainer_for
 
 # ── arithmetic ───────────────────────────────────────────────────────────────────────────────────
@@ -69,6 +69,24 @@ def test_a_finding_as_a_table():
     assert "| ours | 1 (1 to 1) | 2.00 (2.00 to 2.00) | 64 |" in lines
     assert "| times plain | at least 4 | 2 | missed |" in lines
     assert "Not run: TensorFlow: not here" in lines
+
+
+def test_a_line_is_fitted_to_relative_errors_and_never_below_zero():
+    sizes = (1, 10, 100, 1000)
+    assert scaling.fitted(sizes, [3 + 0.5 * size for size in sizes]) == pytest.approx((3, 0.5))
+    assert scaling.fitted(sizes, [2 * size - 1e-3 for size in sizes]) == pytest.approx(
+        (0, 2), rel=1e-3
+    )
+    host, image = scaling.fitted(sizes, [4, 4, 4, 3.9])
+    assert image == 0 and host == pytest.approx(3.97, abs=0.01)
+
+
+def test_sums_over_gpus_by_hand():
+    one_machine = 2 * 7 / 8 * 4e9 / scaling.NVLINK + 2 * 3 * scaling.HOP
+    assert scaling.summed(4e9, 8) == pytest.approx(one_machine)
+    far = 2 * (3 * scaling.HOP + 3 * scaling.FAR_HOP)
+    assert scaling.summed(0.0, 64) == pytest.approx(far)
+    assert scaling.summed(4e9, 64) > 5 * one_machine  # the slow links between machines
 
 
 # ── what is counted ──────────────────────────────────────────────────────────────────────────────

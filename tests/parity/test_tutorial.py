@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 import torch
 
+from vaegan.config import OptimiserConfig
 from vaegan.data.batches import Batch
 from vaegan.model import Model
 from vaegan.objectives import Draws, Objective
-from vaegan.optimisers import TensorFlowRMSProp
+from vaegan.optimisers import Optimiser
 from vaegan.schedules import EVERYONE
 
 BATCH, LATENT, CLASSES, SIZE = 2, 8, 10, 28
@@ -250,10 +251,23 @@ def test_gradients_equal_finite_differences_of_the_tutorials_losses(
     assert biases[layer].grad[0].item() == pytest.approx(expected, rel=1e-3)
 
 
+def tensorflow(network: torch.nn.Module, lr: float) -> Optimiser:
+    """TensorFlow's RMSProp."""
+    config = OptimiserConfig(kind="rmsprop-tensorflow", betas=(0.0, 0.9), encoder_lr=lr)
+    return Optimiser(network, "encoder", config)
+
+
+def parameter(values: list[float]) -> tuple[torch.nn.Module, torch.nn.Parameter]:
+    """A network of one parameter, and the parameter."""
+    network = torch.nn.Module()
+    network.weight = torch.nn.Parameter(torch.tensor(values))
+    return network, network.weight
+
+
 def test_tensorflows_rmsprop_by_hand():
     """Three steps on paper: v starts at 1, decay 0.9, epsilon 1e-10 inside the root."""
-    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
-    optimiser = TensorFlowRMSProp([weight], lr=0.1)
+    network, weight = parameter([1.0, -2.0])
+    optimiser = tensorflow(network, 0.1)
     gradients = ([0.5, 0.0], [-1.0, 2.0], [0.25, 100.0])
     w, v = [1.0, -2.0], [1.0, 1.0]
     seen = []
@@ -273,10 +287,11 @@ def test_tensorflows_rmsprop_by_hand():
 
 def test_a_fresh_rmsprop_of_tensorflow_takes_small_first_steps():
     """PyTorch's, whose v starts at 0, moves lr / sqrt(0.1) at once; TensorFlow's lr * g."""
-    ours, theirs = (torch.nn.Parameter(torch.zeros(1)) for _ in "ab")
+    network, ours = parameter([0.0])
+    theirs = torch.nn.Parameter(torch.zeros(1))
     for weight in (ours, theirs):
         weight.grad = torch.tensor([1e-3])
-    TensorFlowRMSProp([ours], lr=1.0).step()
+    tensorflow(network, 1.0).step()
     torch.optim.RMSprop([theirs], lr=1.0, alpha=0.9).step()
     assert ours.item() == pytest.approx(-1e-3 / math.sqrt(0.9), rel=1e-4)
     assert theirs.item() == pytest.approx(-1 / math.sqrt(0.1), rel=1e-3)
