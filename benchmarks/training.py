@@ -14,10 +14,11 @@ __all__ = ["EVERYONE", "measure"]
 
 QUESTION = "Training the default recipe"
 AIM = 4.0
-EVERYONE = {"schedule.kind": "together"}
+EVERYONE = {"schedule.kind": "together", "optimiser.muon": "[]"}
+"""What makes the work of a step the same in every program: all networks step, and by Adam."""
 NOTE = (
-    "All networks step at every step, in every program: in a real run the equilibrium rule holds "
-    "one back now and then."
+    "All networks step at every step and by Adam, in every program. In a real run the equilibrium "
+    "rule holds one back now and then, and matrices move by Muon."
 )
 
 
@@ -40,6 +41,9 @@ def _race(finding: Finding, setting: Setting, system: str) -> None:
         for precision in ("fp32", "bf16"):
             worker = Worker("ours", spec | {"precision": precision}, threads=threads)
             workers[f"vaegan, {precision}"] = stack.enter_context(worker)
+        recipe = spec | {"precision": "bf16", "overrides": {"schedule.kind": "together"}}
+        muon = Worker("ours", recipe, threads=threads)
+        workers["vaegan, bf16, Muon"] = stack.enter_context(muon)
         if system == "vae-gan":
             try:
                 worker = stack.enter_context(_pythae(setting, subject))
