@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 from collections.abc import Callable
 from typing import Any
 
@@ -68,7 +69,13 @@ PINNED = {
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """One thread a process: two workers share two cores, and bits depend on the thread count."""
+    """One thread a process: two workers share two cores, and bits depend on the thread count.
+
+    And Ctrl-C interrupts, wherever the tests were started.
+    """
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # As in a shell's background job: what a test starts would ignore the Ctrl-C it sends.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
