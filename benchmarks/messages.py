@@ -23,6 +23,7 @@ from vaegan.ranks import Ranks, joined
 from vaegan.settings import Budget
 from vaegan.training import interruptible, steps, trainer_for
 
+TRIES = 41
 SIZES = (1, 1_000, 30_000, 100_000, 300_000, 1_000_000, 3_000_000)
 """Numbers in single precision: from a flag to the gradients of large networks."""
 
@@ -43,10 +44,10 @@ def sent(step: Callable[[], object]) -> list[int]:
     return sizes
 
 
-def timed(ranks: Ranks, numbers: int, tries: int) -> float:
+def timed(ranks: Ranks, numbers: int) -> float:
     """Median seconds of a sum over the ranks, all of them having arrived."""
     values, seconds = torch.ones(numbers), []
-    for _ in range(tries):
+    for _ in range(TRIES):
         ranks.largest(0.0)
         began = time.perf_counter()
         dist.all_reduce(values)
@@ -64,9 +65,9 @@ def main() -> None:
             walk = steps(trainer, Budget(steps=3), signals)
             next(walk)
             sizes = sent(lambda: next(walk))
-        seconds = {size: timed(ranks, size, 5 if subject.steps == 1 else 41) for size in SIZES}
+        seconds = [(size, timed(ranks, size)) for size in SIZES]
         if ranks.leads:
-            out.write_text(json.dumps({"sent": sizes, "seconds": list(seconds.items())}))
+            out.write_text(json.dumps({"sent": sizes, "seconds": seconds}))
 
 
 if __name__ == "__main__":

@@ -15,7 +15,7 @@ from benchmarks.finding import Finding
 from benchmarks.setting import Setting
 from benchmarks.worker import ROOT, NotRun
 
-__all__ = ["measure", "run"]
+__all__ = ["launched", "measure", "run"]
 
 QUESTION = "One rank and two, a thread each"
 BATCH = 256
@@ -46,15 +46,9 @@ def run(ranks: int, data: str, steps: int, batch: int) -> float:
     """Seconds a step in the later half of a run; NotRun when torchrun says no."""
     with tempfile.TemporaryDirectory() as folder:
         outdir = Path(folder) / "run"
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", str(ranks), "-m", "vaegan", "train", "--data", data]
-        command += ["--steps", str(steps), "--batch", str(batch), "--outdir", str(outdir)]
-        done = subprocess.run(
-            [*command, "--threads", "1"],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")},
-            capture_output=True,
-            text=True,
-        )
+        command = ["vaegan", "train", "--data", data, "--steps", str(steps), "--threads", "1"]
+        command += ["--batch", str(batch), "--outdir", str(outdir)]
+        done = launched(ranks, *command)
         if done.returncode:
             ours = [line for line in done.stderr.splitlines() if line.startswith("vaegan:")]
             said = ours[-1] if ours else f"torchrun ended with {done.returncode}"
@@ -62,3 +56,15 @@ def run(ranks: int, data: str, steps: int, batch: int) -> float:
         rows = [json.loads(line) for line in (outdir / "stats.jsonl").read_text().splitlines()]
     late = [row["seconds_per_step"] for row in rows if row["step"] > steps // 2]
     return statistics.median(late)
+
+
+def launched(ranks: int, *command: str) -> subprocess.CompletedProcess[str]:
+    """What torchrun makes of a module and its arguments in `ranks` processes of a thread each."""
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
+    return subprocess.run(
+        [*start, "--nproc-per-node", str(ranks), "-m", *command],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"},
+        capture_output=True,
+        text=True,
+    )

@@ -11,9 +11,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
+import statistics
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
@@ -29,7 +27,8 @@ from benchmarks.finding import Finding
 from benchmarks.setting import Setting
 from benchmarks.subject import Subject
 from benchmarks.training import EVERYONE
-from benchmarks.worker import ROOT, NotRun, Worker
+from benchmarks.worker import NotRun, Worker
+from vaegan.devices import precision_named
 
 __all__ = ["fitted", "measure", "summed"]
 
@@ -45,14 +44,14 @@ WORLDS, BATCH_OF = (8, 64, 1024), {64: 256, 256: 32}
 def measure(setting: Setting) -> Finding:
     """Fit the model to one rank and to messages, test it on two ranks, and look ahead."""
     finding = Finding("scaling", QUESTION)
-    subject = Subject(data=setting.data, precision="bf16")  # as `vaegan train` makes them
+    # The recipe as `vaegan train` trains it: the two ranks do.
+    subject = Subject(data=setting.data, precision=precision_named("auto", "cpu"))
     batches = BATCHES[:2] if setting.quick else BATCHES
     laps = alternate_batches(setting, subject, batches)
     finding.contests.append(Contest("one rank of one thread", laps))
-    medians = [one["median"] for one in finding.contests[0].tree()["contenders"].values()]
-    host, image = fitted(batches, medians)
+    host, image = fitted(batches, [statistics.median(lap) for lap in laps.values()])
 
-    told = messages(replace(subject, steps=setting.steps(2)))
+    told = messages(subject)
     sizes, seconds = zip(*told["seconds"])
     latency, number = fitted(sizes, seconds)
     finding.grid(
@@ -73,19 +72,19 @@ def measure(setting: Setting) -> Finding:
         predicted = host + batch / 2 * image + sending
         try:
             steps = 12 if setting.quick else 40
-            measured = np.median([ranks.run(2, setting.data, steps, batch) for _ in range(3)])
+            runs = [ranks.run(2, setting.data, steps, batch) for _ in range(3)]
         except NotRun as reason:
             finding.not_run.append(str(reason))
             continue
-        error = 100 * (predicted / measured - 1)
-        rows.append((batch, predicted, sending, float(measured), float(error)))
+        measured = statistics.median(runs)
+        rows.append((batch, predicted, sending, measured, 100 * (predicted / measured - 1)))
     finding.grid(
         "Two ranks of one thread: predicted and measured",
         ("batch", "predicted, s a step", "of it messages", "measured, s a step", "error, %"),
         rows,
     )
-    rows = ahead(setting, told["sent"], host)
-    finding.grid("Predicted for H100s, not measured", AHEAD, rows)
+    further = ahead(setting, told["sent"], host)
+    finding.grid("Predicted for H100s, not measured", AHEAD, further)
     return finding
 
 
@@ -106,15 +105,8 @@ def messages(subject: Subject) -> dict[str, Any]:
     """What two ranks of `benchmarks.messages` found."""
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "messages.json"
-        command = [sys.executable, "-m", "torch.distributed.run", "--standalone"]
-        command += ["--nproc-per-node", "2", "-m", "benchmarks.messages"]
-        done = subprocess.run(
-            [*command, json.dumps(subject.spec() | {"threads": 1}), str(out)],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"},
-            capture_output=True,
-            text=True,
-        )
+        spec = json.dumps(subject.spec() | {"threads": 1})
+        done = ranks.launched(2, "benchmarks.messages", spec, str(out))
         if not out.is_file():
             raise NotRun((done.stderr.strip().splitlines() or ["torchrun said nothing"])[-1])
         told: dict[str, Any] = json.loads(out.read_text())

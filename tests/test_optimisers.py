@@ -127,10 +127,7 @@ def test_orthogonal_by_singular_values_and_plain_steps(shape, smallest):
 def test_muon_moves_matrices_of_its_networks_and_adam_all_else(configure):
     config = configure("cvae-gan", "default", optimiser__muon=("decoder",))
     made = optimisers(Model(config.model), config.optimiser)
-    rules = {
-        network: {name: optimiser.rule(p) for name, p in optimiser.parameters.items()}
-        for network, optimiser in made.items()
-    }
+    rules = {network: optimiser.rules for network, optimiser in made.items()}
     assert set(rules["encoder"].values()) == set(rules["discriminator"].values()) == {"adam"}
     parameters = made["decoder"].parameters
     assert set(rules["decoder"].values()) == {"adam", "muon"}
@@ -193,6 +190,26 @@ def test_warm_up_rises_to_the_learning_rate_and_never_begins_at_zero():
 
 
 # ── state ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("system", ["vae-gan", "gan"])
+def test_state_of_networks_with_empty_parameters_goes_out_and_in(configure, system):
+    """Without labels, tables of labels have no rows, and never a gradient."""
+    networks = ("encoder", "decoder", "discriminator")
+    config = configure(system, "default", optimiser__muon=networks)
+    model = Model(config.model)
+    assert any(parameter.numel() == 0 for parameter in model.parameters())
+    made = optimisers(model, config.optimiser)
+    for parameter in model.parameters():
+        parameter.grad = torch.ones_like(parameter) if parameter.numel() else None
+    for optimiser in made.values():
+        optimiser.step()
+    tensors = optimiser_tensors(made)
+    loaded = optimisers(model, config.optimiser)
+    load_optimisers(loaded, tensors)
+    again = optimiser_tensors(loaded)
+    assert again.keys() == tensors.keys()
+    assert all(torch.equal(again[name], tensors[name]) for name in tensors)
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "muon"])

@@ -27,6 +27,18 @@ __all__ = [
 ]
 
 
+SMALLEST = 8
+"""Rows and columns that make a parameter a matrix to Muon."""
+
+SLOTS = {
+    "adam": ("exp_avg", "exp_avg_sq", "step"),
+    "muon": ("momentum",),
+    "rmsprop": ("square_avg", "step"),
+    "rmsprop-tensorflow": ("square_avg",),
+}
+"""What each rule remembers of a parameter."""
+
+
 class Optimiser:
     """What updates the parameters of one network, and what it remembers of each of them.
 
@@ -44,6 +56,8 @@ class Optimiser:
         self.name = name
         self.config = config
         self.parameters = dict(network.named_parameters())
+        self.rules = {name: self._rule(p) for name, p in self.parameters.items()}
+        """Which rule moves each parameter: names of `SLOTS`."""
         self.memory: dict[str, dict[str, Tensor]] = {}
         """By name of the parameter and of the slot; empty for one that never had a gradient."""
 
@@ -60,21 +74,16 @@ class Optimiser:
             if parameter.grad is None:
                 continue
             if name not in self.memory:
-                self.memory[name] = self.fresh(parameter)
+                self.memory[name] = self.fresh(name)
             entry = (parameter, parameter.grad, self.memory[name])
-            moving.setdefault(self.rule(parameter), []).append(entry)
+            moving.setdefault(self.rules[name], []).append(entry)
         for rule, entries in moving.items():
             params, grads, memories = map(list, zip(*entries))
             self._apply(rule, params, grads, memories, share)
 
-    def rule(self, parameter: Tensor) -> str:
-        """Which rule moves a parameter: a name of `SLOTS`."""
-        matrix = parameter.ndim > 1 and min(len(parameter), parameter[0].numel()) >= SMALLEST
-        return "muon" if matrix and self.name in self.config.muon else self.config.kind
-
-    def fresh(self, parameter: Tensor) -> dict[str, Tensor]:
+    def fresh(self, name: str) -> dict[str, Tensor]:
         """What is remembered of a parameter before its first step."""
-        rule = self.rule(parameter)
+        parameter, rule = self.parameters[name], self.rules[name]
         fill = 1.0 if rule == "rmsprop-tensorflow" else 0.0
         return {
             # The fused rule counts on the parameter's device.
@@ -83,6 +92,12 @@ class Optimiser:
             else torch.full_like(parameter, fill)
             for slot in SLOTS[rule]
         }
+
+    def _rule(self, parameter: Tensor) -> str:
+        """Muon for a matrix of a network that has it, else the network's kind."""
+        shape = parameter.shape
+        matrix = len(shape) > 1 and min(shape[0], math.prod(shape[1:])) >= SMALLEST
+        return "muon" if matrix and self.name in self.config.muon else self.config.kind
 
     def _apply(
         self,
@@ -126,18 +141,6 @@ class Optimiser:
                 muon(params, grads, slots["momentum"], rate, config.weight_decay * lr)
 
 
-SMALLEST = 8
-"""Rows and columns that make a parameter a matrix to Muon."""
-
-SLOTS = {
-    "adam": ("exp_avg", "exp_avg_sq", "step"),
-    "muon": ("momentum",),
-    "rmsprop": ("square_avg", "step"),
-    "rmsprop-tensorflow": ("square_avg",),
-}
-"""What each rule remembers of a parameter."""
-
-
 def muon(
     params: list[Tensor],
     grads: list[Tensor],
@@ -170,7 +173,7 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
     """U V' of every matrix U S V', roughly: singular values of 0.7 to 1.2 for all but tiny ones.
 
     Newton-Schulz steps X <- (a + b XX' + c (XX')^2) X with coefficients that rise steeply at 0
-    rather than converge (Jordan et al. 2024): five of them bring what is 1/1000 of the norm to 0.3.
+    rather than converge (Jordan et al. 2024): five bring what is 1/1000 of the norm to 0.47.
     A step multiplies X by a polynomial of XX', so that all of them are taken on that smaller square
     matrix, and X is read twice only.
 
@@ -245,8 +248,8 @@ def load_optimisers(made: dict[NetworkName, Optimiser], tensors: dict[str, Tenso
     known: set[str] = set()
     for network, optimiser in made.items():
         optimiser.memory.clear()
-        for name, parameter in optimiser.parameters.items():
-            memory = optimiser.fresh(parameter)
+        for name in optimiser.parameters:
+            memory = optimiser.fresh(name)
             given = {slot: f"{network}/{name}/{slot}" for slot in memory}
             if set(given.values()).isdisjoint(tensors):
                 continue

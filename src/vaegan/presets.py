@@ -227,10 +227,7 @@ DEFAULT = Recipe(
         label_weight=1.0,
     ),
     optimiser=ADAM.model_copy(
-        update={
-            **{f"{network}_lr": 5e-3 for network in NETWORKS},
-            "muon": NETWORKS,
-        }
+        update={f"{network}_lr": 5e-3 for network in NETWORKS} | {"muon": NETWORKS}
     ),
     gan_optimiser=ADAM,  # under Muon the discriminator wins, and the decoder draws few shapes
     schedule=ScheduleConfig(kind="equilibrium"),

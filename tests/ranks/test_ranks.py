@@ -61,6 +61,17 @@ def launched(world: int, *arguments: object) -> subprocess.CompletedProcess[str]
     )
 
 
+def said(folder: Path, *lines: str) -> list[str]:
+    """What each of two ranks made of a script: the text that it gave to `say`."""
+    script = folder / "script.py"
+    start = ("import sys, torch", "from pathlib import Path", "from vaegan.ranks import joined")
+    say = "say = lambda text: Path(sys.argv[1], str(ranks.rank)).write_text(text)"
+    script.write_text("\n".join([*start, say, *lines]) + "\n")
+    done = launched(2, script, folder)
+    assert all((folder / str(rank)).is_file() for rank in range(2)), done.stderr
+    return [(folder / str(rank)).read_text() for rank in range(2)]
+
+
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory, configure, data_of) -> Path:
     folder = tmp_path_factory.mktemp("cases")
@@ -127,23 +138,19 @@ def test_each_rank_has_its_rows_of_both_kinds(configure, data_of) -> None:
 @pytest.mark.slow
 def test_batch_norm_over_ranks_is_as_exact_as_in_one(tmp_path) -> None:
     """Of numbers far from 0, a difference of means of squares would have no digit left."""
-    script = tmp_path / "norm.py"
-    script.write_text(
-        "import sys, torch\n"
-        "from vaegan.layers import BatchNorm, look_across\n"
-        "from vaegan.ranks import joined\n"
-        "x = 1000 + 0.1 * torch.randn(64, 3, generator=torch.Generator().manual_seed(0))\n"
-        "with joined('cpu') as ranks:\n"
-        "    one, many = BatchNorm(3), BatchNorm(3)\n"
-        "    look_across(many, ranks)\n"
-        "    gap = (many(x[ranks.rows]) - one(x)[ranks.rows]).abs().max()\n"
-        "    kept = (many.running_var - one.running_var).abs().max()\n"
-        "    open(f'{sys.argv[1]}/{ranks.rank}', 'w').write(f'{gap.item()} {kept.item()}')\n"
+    texts = said(
+        tmp_path,
+        "from vaegan.layers import BatchNorm, look_across",
+        "x = 1000 + 0.1 * torch.randn(64, 3, generator=torch.Generator().manual_seed(0))",
+        "with joined('cpu') as ranks:",
+        "    one, many = BatchNorm(3), BatchNorm(3)",
+        "    look_across(many, ranks)",
+        "    gap = (many(x[ranks.rows]) - one(x)[ranks.rows]).abs().max()",
+        "    kept = (many.running_var - one.running_var).abs().max()",
+        "    say(f'{gap.item()} {kept.item()}')",
     )
-    done = launched(2, script, tmp_path)
-    for rank in range(2):
-        assert (tmp_path / str(rank)).is_file(), done.stderr
-        gap, kept = map(float, (tmp_path / str(rank)).read_text().split())
+    for text in texts:
+        gap, kept = map(float, text.split())
         assert gap < 0.01 and kept < 1e-5
 
 
@@ -157,25 +164,18 @@ def test_a_batch_that_cannot_be_divided_is_refused(configure, data_of) -> None:
 @pytest.mark.skipif(not Path("/proc/self/task").is_dir(), reason="threads are listed by Linux")
 def test_the_group_and_its_threads_end_with_the_run(tmp_path) -> None:
     """A thread of gloo that frees a tensor while the interpreter ends aborts the process."""
-    script = tmp_path / "threads.py"
-    script.write_text(
-        "import sys, torch\n"
-        "from pathlib import Path\n"
-        "from vaegan.ranks import joined\n"
-        "def threads():\n"
-        "    return {path.read_text() for path in Path('/proc/self/task').glob('*/comm')}\n"
-        "with joined('cpu') as ranks:\n"
-        "    ranks.largest(1.0)\n"
-        "    torch.optim.RMSprop([torch.zeros(1)])  # imports all of torch\n"
-        "    during = threads()\n"
-        "after = threads()\n"
-        "left = [any('gloo' in name for name in names) for names in (during, after)]\n"
-        "open(f'{sys.argv[1]}/{ranks.rank}', 'w').write(str(left))\n"
+    texts = said(
+        tmp_path,
+        "def threads():",
+        "    return {path.read_text() for path in Path('/proc/self/task').glob('*/comm')}",
+        "with joined('cpu') as ranks:",
+        "    ranks.largest(1.0)",
+        "    torch.optim.RMSprop([torch.zeros(1)])  # imports all of torch",
+        "    during = threads()",
+        "after = threads()",
+        "say(str([any('gloo' in name for name in names) for names in (during, after)]))",
     )
-    done = launched(2, script, tmp_path)
-    for rank in range(2):
-        assert (tmp_path / str(rank)).is_file(), done.stderr
-        assert (tmp_path / str(rank)).read_text() == "[True, False]"
+    assert texts == ["[True, False]"] * 2
 
 
 # ── the command line ─────────────────────────────────────────────────────────────────────────────
