@@ -314,6 +314,14 @@ def test_killed_and_the_same_command_again_equal_an_unbroken_preparation(images,
     assert ours == contents(tmp_path / "whole")
 
 
+def test_no_worker_ever_sees_ctrl_c():
+    """Not even one that is still importing: its parent answers, and there is one line."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    masks = list(finished(signal.pthread_sigmask, [(signal.SIG_BLOCK, [])] * 3, 2, processes=True))
+    assert all(signal.SIGINT in mask for mask in masks)
+    assert signal.pthread_sigmask(signal.SIG_BLOCK, []) == before
+
+
 def test_a_worker_that_dies_is_one_line():
     with pytest.raises(DataError, match="a worker process died"):
         list(finished(os._exit, [(1,)] * 3, 2, processes=True))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -14,7 +14,8 @@ from concurrent.futures import (
     ThreadPoolExecutor,
     wait,
 )
-from multiprocessing import get_context, parent_process
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from multiprocessing import get_context, parent_process, resource_tracker
 from threading import Thread
 from typing import Any, TypeVar
 
@@ -44,15 +45,19 @@ def finished(
     call raises is raised here; DataError when a process died.
     """
     pool: Executor
+    begun: Callable[[], AbstractContextManager[None]]
     if processes and workers > 1:
         # A fresh interpreter each: to fork a process that has threads is to fork their locks.
         pool = ProcessPoolExecutor(workers, get_context("spawn"), initializer=_begin)
+        begun = _interrupts_held
     else:
         pool = ThreadPoolExecutor(workers)
+        begun = nullcontext
     pending: set[Future[Result]] = set()
     try:
         for arguments in calls:
-            pending.add(pool.submit(function, *arguments))
+            with begun():  # the executor starts its processes in submit
+                pending.add(pool.submit(function, *arguments))
             if len(pending) >= 2 * workers:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 yield from (future.result() for future in done)
@@ -68,9 +73,26 @@ def finished(
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """A process begun within never sees Ctrl-C, from its first instruction on: the mask is its own.
+
+    To ignore it in the worker's own code comes too late for one that is still starting.
+    """
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    resource_tracker.ensure_running()  # started within, it would let them through again
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 def _begin() -> None:
     """In a worker: Ctrl-C is its parent's business, and it ends when the parent does."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # where there is no mask to inherit
     Thread(target=_end_with_parent, daemon=True).start()
 
 
