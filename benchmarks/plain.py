@@ -122,6 +122,9 @@ class Plain:
                 for r, f in zip(real.features, judged[kind].features)
             ]
             loss = loss + config.feature_matching_weight * sum(gaps) / len(kinds)
+        if config.style_weight and "transfer" in kinds:
+            made_of = self.style(real, judged["transfer"], asked["transfer"])
+            loss = loss + config.style_weight * self.reduce(made_of)
         if model.decoder.prior.learned:
             loss = loss + self.reduce(model.decoder.prior.negative_log_density(z, y))
         return loss
@@ -170,6 +173,32 @@ class Plain:
         """What is left of the codes after a picture."""
         back = self.model.encoder(made, labels)[0]
         return self.reduce(0.5 * (back - codes).square().sum(1))
+
+    def style(self, real: Judgement, made: Judgement, targets: Tensor) -> Tensor:
+        """What transferred images lack of their sources' style, one image after the other."""
+        layers = [(r, m) for r, m in zip(real.features, made.features) if m.ndim == 4]
+        moved, total = len(targets), []
+        for row in range(moved):
+            source = len(self.y) - moved + row
+            others = self.y == self.y[source]
+            others[source] = False
+            there = self.y == targets[row]
+            lost = self.x.new_zeros(())
+            for r, m in layers if others.any() and there.any() else ():
+                styles = (r.detach().flatten(2).var(2, correction=0) + 1e-6).sqrt()
+                within = torch.cat([s - s.mean(0) for s in map(styles.__getitem__, self.classes)])
+                spread = within.square().mean(1).sum() / (len(self.y) - len(self.classes)) + 1e-8
+                wanted = styles[source] - styles[others].mean(0)
+                found = (m[row].flatten(1).var(1, correction=0) + 1e-6).sqrt()
+                gap = found - styles[there].mean(0) - wanted
+                lost = lost + gap.square().mean() / spread / len(layers)
+            total.append(lost)
+        return torch.stack(total)
+
+    @property
+    def classes(self) -> list[Tensor]:
+        """Which images are of each class that there is."""
+        return [self.y == label for label in self.y.unique()]
 
     def sampled(self, mean: Tensor, logvar: Tensor) -> Tensor:
         limit = self.model.config.logvar_limit

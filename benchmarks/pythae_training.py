@@ -71,24 +71,26 @@ class Discriminator(BaseDiscriminator):
         return ModelOutput(embedding_layer_1=features)
 
 
+def faced(model: Model, config: VAEGANConfig) -> VAEGAN:
+    """Our networks as pythae's model: it trains these very modules."""
+    assert model.encoder is not None
+    assert model.discriminator is not None
+    return VAEGAN(
+        config,
+        Encoder(model.encoder, model.config.logvar_limit),
+        Decoder(model.decoder),
+        Discriminator(model.discriminator),
+    )
+
+
 def main() -> None:
     subject = Subject.given()
     with tempfile.TemporaryDirectory() as folder:
         dataset = subject.dataset(Path(folder))
         config = subject.config(dataset)
         model = plainly(Model(config.model, config.seed))
-        assert model.encoder is not None
-        assert model.discriminator is not None
-        peer = VAEGAN(
-            VAEGANConfig(
-                input_dim=config.model.image_shape,
-                latent_dim=config.model.latent_dim,
-                margin=NEVER,
-            ),
-            Encoder(model.encoder, config.model.logvar_limit),
-            Decoder(model.decoder),
-            Discriminator(model.discriminator),
-        )
+        shape, latent_dim = config.model.image_shape, config.model.latent_dim
+        peer = faced(model, VAEGANConfig(shape, latent_dim, margin=NEVER))
         count = subject.steps * subject.batch
         pixels = np.resize(dataset.train.pixels, (count, *dataset.train.pixels.shape[1:]))
         images = to_images(pixels).contiguous()

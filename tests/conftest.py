@@ -50,6 +50,7 @@ PINNED = {
         "transfer_weight": 0.5,
         "label_weight": 0.5,
         "cycle_weight": 0.0,
+        "style_weight": 0.0,
         "feature_matching_weight": 0.0,
         "augment": 0.0,
     },

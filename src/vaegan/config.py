@@ -213,6 +213,9 @@ class ObjectiveConfig(Strict):
     real images by it, the decoder is asked for images that it reads right."""
     cycle_weight: Weight = 0.0
     """Weight of |E(G(z, y'), y') - z|^2 / 2 on transferred and sampled images."""
+    style_weight: Weight = 0.0
+    """Weight, in the decoder's loss, of what transferred images lack of their sources' style in the
+    discriminator's features (`losses.style_lost`); there are some where `transfer_weight` > 0."""
     feature_matching_weight: Weight = 0.0
     """Weight of the distance between batch MEANS of features (Salimans et al. 2016)."""
     augment: Annotated[float, Field(ge=0, le=0.5)] = 0.0

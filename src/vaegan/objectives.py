@@ -230,6 +230,9 @@ class Objective:
             matched = [losses.feature_matching(real.features, fake, self.ranks) for fake in fakes]
             values["feature_matching"] = torch.stack(matched).mean()
             game_term = game_term + config.feature_matching_weight * values["feature_matching"]
+        if config.style_weight and "transfer" in made_of:
+            values["style"] = self._style(batch, real, judged["transfer"], asked["transfer"])
+            game_term = game_term + config.style_weight * values["style"]
         fit = torch.zeros_like(kl)
         if model.decoder.prior.learned:  # reaches neither the encoder nor the rest of the decoder
             codes = latents.detach()
@@ -295,6 +298,19 @@ class Objective:
         return self._mean(
             losses.learned_similarity(
                 real.features, fake.features, config.similarity_loss, pixels, self.ranks
+            )
+        )
+
+    def _style(
+        self, batch: Batch, real: Judgement, made: Judgement, targets: Tensor | None
+    ) -> Tensor:
+        """What transferred images lack of their sources' style, by the discriminator's features."""
+        assert batch.labels is not None
+        assert targets is not None
+        classes = self.model.config.num_classes
+        return self._mean(
+            losses.style_lost(
+                real.features, batch.labels, made.features, targets, classes, self.ranks
             )
         )
 

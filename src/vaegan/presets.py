@@ -225,6 +225,7 @@ DEFAULT = Recipe(
         prior_weight=0.5,
         transfer_weight=0.5,
         label_weight=1.0,
+        style_weight=10.0,
     ),
     optimiser=ADAM.model_copy(
         update={f"{network}_lr": 5e-3 for network in NETWORKS} | {"muon": NETWORKS}

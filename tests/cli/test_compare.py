@@ -80,6 +80,13 @@ def test_the_ladder_is_trained_measured_and_drawn_once(works: Any, tmp_path: Pat
     assert {name: after[name] for name in before} == before
     assert set(after) - set(before) == {"ae-3-seed0"}
     assert [entry["name"] for entry in results(tmp_path)["entries"]] == ["ae 2", "ae 3"]
+    # Three that differ in one number are a curve.
+    assert not (tmp_path / "curve.png").exists()
+    works(*common, "--systems", "ae", "--latent-dims", "2,3,4")
+    with Image.open(tmp_path / "curve.png") as picture:
+        picture.verify()
+    works(*common, "--systems", "ae", "--latent-dims", "2,3")
+    assert not (tmp_path / "curve.png").exists()
 
 
 def test_seeds_become_means_with_intervals(works: Any, tmp_path: Path) -> None:
@@ -223,7 +230,10 @@ def test_refusals(vaegan: Any, works: Any, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
     works("compare", *COMMON, "--systems", "ae", "--outdir", tmp_path / "out")
     ended = vaegan("compare", "--systems", "ae", "--steps", 4, "--outdir", tmp_path / "out")
-    assert ended.code == 2 and "holds a comparison on another budget" in ended.err
+    assert ended.code == 2 and "holds a comparison on another budget (3 steps)" in ended.err
+    (tmp_path / "out" / "budget.json").write_text("{}")
+    ended = vaegan("compare", "--systems", "ae", "--steps", 4, "--outdir", tmp_path / "out")
+    assert ended.code == 2 and "(unreadable): choose another --outdir" in ended.err
 
 
 def test_refusals_of_finished_runs(vaegan: Any, works: Any, tmp_path: Path) -> None:

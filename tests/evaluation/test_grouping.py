@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from vaegan.errors import RunError
-from vaegan.evaluation.grouping import headings, settings_of
+from vaegan.evaluation.grouping import headings, settings_of, swept
 
 
 def of(*configs: Any) -> list[str]:
@@ -24,6 +24,16 @@ def test_the_seed_and_the_place_of_the_data_make_no_group(configure: Any) -> Non
     names = of(one, two, other)
     assert names[0] == names[1] == "cvae 4 data_fingerprint #1"
     assert names[2] == "cvae 4 data_fingerprint #2"
+
+
+def test_one_number_that_differs_is_swept(configure: Any) -> None:
+    weights = [configure("cvae", objective__kl_weight=weight) for weight in (1, 0.5, 2)]
+    assert swept(weights) == ("objective.kl_weight", [1, 0.5, 2])
+    assert swept([configure("cvae", seed=seed) for seed in (0, 1)]) is None
+    assert swept([*weights, weights[0].model_copy(update={"seed": 1})]) is None
+    assert swept([*weights, configure("vae", objective__kl_weight=3)]) is None
+    assert swept([configure("cvae", objective__pixel_loss=kind) for kind in ("bce", "mse")]) is None
+    assert swept([configure("ae"), configure("cvae")]) is None
 
 
 def test_what_differs_is_named_where_headings_would_be_the_same(configure: Any) -> None:

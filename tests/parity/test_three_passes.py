@@ -249,6 +249,23 @@ def test_dropout_in_the_similarity_is_a_switch(
     check(config, bars(12), every_state=False)
 
 
+@pytest.mark.parametrize("batch", [6, 12])  # in the smaller, classes are missing or come once
+@pytest.mark.parametrize("judged", [0.0, 0.5])
+def test_the_style_of_transferred_images(configure, bars, double, batch, judged):
+    config = configure(
+        "cvae-gan",
+        "default",
+        batch=batch,
+        classes=4,
+        objective__style_weight=500.0,
+        objective__similarity_weight=0.3,
+        objective__reconstruction_weight=judged,
+    )
+    _, objective, images, draws = prepared(config, bars(8, 4))
+    assert objective(images, draws, EVERYONE).values["style"] > 0.1
+    check(config, bars(8, 4))
+
+
 @pytest.mark.parametrize("kind", ["saturating", "non-saturating", "hinge"])
 def test_gan_switches(configure, data_of, double, kind):
     config = configure(

@@ -49,7 +49,8 @@ def compare(
 
     The same command again goes on where it stopped and skips what is finished. Given finished
     runs, it trains nothing; those that differ in nothing but their seed share a column of means.
-    Writes compare.json, table.md and compare.png, and prints the table.
+    Writes compare.json, table.md and compare.png, and prints the table. Three runs or more that
+    differ in one number, such as --latent-dims 2,4,8, also give curve.png: what that number does.
 
     Parameters
     ----------
@@ -142,7 +143,7 @@ def compare(
             source=source,
             settings=overrides(settings or []),
         )
-        claim(outdir, {"minutes": budget.minutes, "steps": budget.steps})
+        claim(outdir, budget)
     found = []
     try:
         for place, plan in enumerate(plans, 1):
@@ -221,22 +222,24 @@ def planned(
     return plans
 
 
-def claim(outdir: Path, budget: dict[str, float | None]) -> None:
+def claim(outdir: Path, budget: Budget) -> None:
     """Note the budget of a fresh comparison; RunError when the one here has another."""
     from vaegan.files import write_json
+    from vaegan.settings import Budget
 
     path = outdir / "budget.json"
-    if path.is_file():
-        try:
-            there = json.loads(path.read_text("utf-8"))
-        except ValueError:
-            there = None
-        if there != budget:
-            raise RunError(
-                f"{outdir} holds a comparison on another budget ({there}): choose another --outdir"
-            )
+    if not path.is_file():
+        write_json(path, {"minutes": budget.minutes, "steps": budget.steps})
         return
-    write_json(path, budget)
+    try:
+        there = Budget(**json.loads(path.read_text("utf-8")))
+    except (ValueError, TypeError, ConfigError):
+        there = None
+    if there != budget:
+        raise RunError(
+            f"{outdir} holds a comparison on another budget ({there or 'unreadable'}): choose "
+            "another --outdir"
+        )
 
 
 def train_one(
@@ -280,17 +283,16 @@ def finished(run: RunDirectory, config: RunConfig, budget: Budget) -> bool:
 
 
 def write(found: Sequence[Run], split: Split, outdir: Path, budget: Budget | None) -> None:
-    """compare.json, table.md and the table on stdout; at last compare.png, in `outdir`."""
+    """compare.json, table.md and the table on stdout; at last the pictures, in `outdir`."""
     from vaegan.cli.scoreboard import explained, show_compared
-    from vaegan.evaluation.comparison import entries, markdown, picture
+    from vaegan.evaluation.comparison import curve, entries, markdown, picture
     from vaegan.figures.output import save
     from vaegan.files import replacing, write_json
 
     columns = entries(found)
     lines = list(explained(columns))
     if budget is not None:
-        limit = f"{budget.steps:,} steps" if budget.steps else f"{budget.minutes:g} minutes"
-        lines.append(f"every run had {limit} of training")
+        lines.append(f"every run had {budget} of training")
     write_json(
         outdir / "compare.json", {"about": lines, "entries": [one.as_json() for one in columns]}
     )
@@ -300,3 +302,7 @@ def write(found: Sequence[Run], split: Split, outdir: Path, budget: Budget | Non
     for name in ("compare.json", "table.md"):
         print(outdir / name, file=sys.stderr)
     print(save(picture(columns, split), outdir / "compare.png"), file=sys.stderr)
+    if drawn := curve(columns):
+        print(save(drawn, outdir / "curve.png"), file=sys.stderr)
+    else:
+        (outdir / "curve.png").unlink(missing_ok=True)

@@ -13,10 +13,11 @@ import torch
 from vaegan.config import RunConfig
 from vaegan.data import Split
 from vaegan.errors import DataError
-from vaegan.evaluation.grouping import headings, settings_of
-from vaegan.evaluation.measures import COMPARED, cell, number
+from vaegan.evaluation.grouping import headings, settings_of, swept
+from vaegan.evaluation.measures import COMPARED, SWEPT, cell, number
 from vaegan.evaluation.scores import Scores, means
 from vaegan.figures.sheet import sheet
+from vaegan.figures.sweep import Panel, sweep
 from vaegan.images import to_images, to_pixels
 from vaegan.metrics.bootstrap import Interval
 from vaegan.model import Model
@@ -25,7 +26,17 @@ from vaegan.randomness import latents_of_seeds
 if TYPE_CHECKING:
     from PIL import Image
 
-__all__ = ["Entry", "Run", "entries", "markdown", "picture", "spread", "summarised", "table_rows"]
+__all__ = [
+    "Entry",
+    "Run",
+    "curve",
+    "entries",
+    "markdown",
+    "picture",
+    "spread",
+    "summarised",
+    "table_rows",
+]
 
 COLUMNS = 10
 
@@ -172,6 +183,33 @@ def _range(values: Sequence[float], digits: int) -> str:
         return ""
     ends = dict.fromkeys(f"{value:,.{digits}f}" for value in (min(values), max(values)))
     return " to ".join(ends)
+
+
+def curve(found: Sequence[Entry]) -> Image.Image | None:
+    """The measures over the values of the one number in which three entries or more differ.
+
+    None where they differ in anything else.
+    """
+
+    def ends(interval: Interval) -> tuple[float, float, float]:
+        return interval.value, interval.low, interval.high
+
+    setting = swept([entry.runs[0].config for entry in found]) if len(found) > 2 else None
+    if setting is None:
+        return None
+    panels = []
+    for title, lines, floor in SWEPT:
+        measured = {
+            name: [ends(entry.values[key]) if key in entry.values else None for entry in found]
+            for name, key in lines.items()
+            if any(key in entry.values for entry in found)
+        }
+        if measured:
+            real = [entry.values[floor].value for entry in found if floor in entry.values]
+            panels.append(Panel(title, measured, real[0] if real else None))
+    name, values = setting
+    system = found[0].runs[0].config.model.system
+    return sweep(name, values, panels, f"What {name.rpartition('.')[2]} does ({system})")
 
 
 @torch.no_grad()

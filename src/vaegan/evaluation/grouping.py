@@ -10,7 +10,7 @@ from typing import Any
 from vaegan.config import RunConfig
 from vaegan.errors import RunError
 
-__all__ = ["headings", "settings_of"]
+__all__ = ["headings", "settings_of", "swept"]
 
 LONGEST = 20  # characters of a value in a heading; what is longer is numbered
 
@@ -43,6 +43,20 @@ def headings(paths: Sequence[Path], configs: Sequence[RunConfig]) -> list[str]:
     for told_apart in (_by_recipe, _by_settings):
         names = _longer(names, distinct, told_apart)
     return [names[key] for key in keys]
+
+
+def swept(configs: Sequence[RunConfig]) -> tuple[str, list[float]] | None:
+    """The one setting that tells all these apart, if it is a number, and its values."""
+    leaves = [dict(_leaves(settings_of(config))) for config in configs]
+    if len({frozenset(one) for one in leaves}) != 1:
+        return None
+    differing = [key for key in leaves[0] if len({json.dumps(one[key]) for one in leaves}) > 1]
+    if len(differing) != 1:
+        return None
+    values = [one[differing[0]] for one in leaves]
+    if len(set(values)) < len(values) or any(type(value) not in (int, float) for value in values):
+        return None
+    return differing[0], values
 
 
 def _longer(

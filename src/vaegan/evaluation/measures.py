@@ -13,7 +13,7 @@ from dataclasses import dataclass
 
 from vaegan.metrics.bootstrap import Interval
 
-__all__ = ["COMPARED", "GROUPS", "Group", "Measure", "cell", "filled", "metric_group"]
+__all__ = ["COMPARED", "GROUPS", "SWEPT", "Group", "Measure", "cell", "filled", "metric_group"]
 
 LOWER, HIGHER, ONE, ZERO, PLAIN = "↓", "↑", "→1", "→0", ""
 
@@ -203,6 +203,47 @@ COMPARED = (
     (Measure("latents_kl", "KL, nats", PLAIN, 1), ""),
     (Measure("latents_label_of_draws_linear", "label read from the code", LOWER), ""),
     (Measure("metric_similarity_shift_1_strict", "learned metric, 1 px", HIGHER), ""),
+)
+
+
+SWEPT = (
+    # What `compare` draws over the values of a setting: title, lines by name, key of real images.
+    (
+        "Fréchet distance",
+        {
+            "samples": "prior_frechet_distance",
+            "reconstructions": "reconstruction_frechet_distance",
+        },
+        "floor_frechet_distance",
+    ),
+    (
+        "Recall",
+        {"samples": "prior_recall", "reconstructions": "reconstruction_recall"},
+        "floor_recall",
+    ),
+    (
+        "Sharpness: mean gradient over real",
+        {
+            "samples": "prior_mean_gradient_ratio",
+            "reconstructions": "reconstruction_mean_gradient_ratio",
+        },
+        "floor_mean_gradient_ratio",
+    ),
+    ("SSIM of reconstructions", {"SSIM": "reconstruction_ssim"}, ""),
+    (
+        "Label read as asked",
+        {
+            "samples": "prior_label_accuracy",
+            "reconstructions": "reconstruction_label_accuracy",
+            "transfer": "transfer_label_accuracy",
+        },
+        "floor_label_accuracy",
+    ),
+    (
+        "Style kept under transfer, r",
+        {"slant": "transfer_slant_r", "thickness": "transfer_thickness_r"},
+        "",
+    ),
 )
 
 
