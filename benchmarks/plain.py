@@ -175,30 +175,27 @@ class Plain:
         return self.reduce(0.5 * (back - codes).square().sum(1))
 
     def style(self, real: Judgement, made: Judgement, targets: Tensor) -> Tensor:
-        """What transferred images lack of their sources' style, one image after the other."""
+        """What transferred images lack of their sources' style, by means over the images asked."""
+        moved = len(targets)
+        same = (self.y[:, None] == self.y).to(self.x)
+        others = (same - torch.eye(len(same)).to(same))[-moved:]
+        there = (targets[:, None] == self.y).to(self.x)
+        freedom = max(len(self.y) - len(self.y.unique()), 1)
+        total = self.x.new_zeros(moved)
         layers = [(r, m) for r, m in zip(real.features, made.features) if m.ndim == 4]
-        moved, total = len(targets), []
-        for row in range(moved):
-            source = len(self.y) - moved + row
-            others = self.y == self.y[source]
-            others[source] = False
-            there = self.y == targets[row]
-            lost = self.x.new_zeros(())
-            for r, m in layers if others.any() and there.any() else ():
-                styles = (r.detach().flatten(2).var(2, correction=0) + 1e-6).sqrt()
-                within = torch.cat([s - s.mean(0) for s in map(styles.__getitem__, self.classes)])
-                spread = within.square().mean(1).sum() / (len(self.y) - len(self.classes)) + 1e-8
-                wanted = styles[source] - styles[others].mean(0)
-                found = (m[row].flatten(1).var(1, correction=0) + 1e-6).sqrt()
-                gap = found - styles[there].mean(0) - wanted
-                lost = lost + gap.square().mean() / spread / len(layers)
-            total.append(lost)
-        return torch.stack(total)
+        for r, m in layers:
+            styles = (r.detach().flatten(2).var(2, correction=0) + 1e-6).sqrt()
+            within = styles - self.averaged(same, styles)
+            spread = within.square().mean(1).sum() / freedom + 1e-8
+            wanted = styles[-moved:] - self.averaged(others, styles)
+            found = (m.flatten(2).var(2, correction=0) + 1e-6).sqrt()
+            gap = found - self.averaged(there, styles) - wanted
+            total = total + gap.square().mean(1) / spread / len(layers)
+        return total * others.any(1) * there.any(1)
 
-    @property
-    def classes(self) -> list[Tensor]:
-        """Which images are of each class that there is."""
-        return [self.y == label for label in self.y.unique()]
+    def averaged(self, chosen: Tensor, values: Tensor) -> Tensor:
+        """The mean of the values (N, C) that each row of ones and zeros (M, N) chooses."""
+        return chosen @ values / chosen.sum(1, keepdim=True).clamp(min=1)
 
     def sampled(self, mean: Tensor, logvar: Tensor) -> Tensor:
         limit = self.model.config.logvar_limit

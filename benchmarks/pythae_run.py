@@ -88,7 +88,7 @@ def main() -> None:
     config = config_of(options.data, dataset, options.seed)
     options.outdir.mkdir(parents=True, exist_ok=True)
     run = RunDirectory(options.outdir)
-    run.start(config, new=True)
+    run.start(config, new=False)  # refuses a folder that holds another run
     model = Model(config.model, config.seed)
     images = to_images(dataset.train.pixels).contiguous()
     with tempfile.TemporaryDirectory() as folder:

@@ -251,7 +251,7 @@ DENSE = Recipe(
         initial="he",
         spectral_norm=True,
     ),
-    objective=DEFAULT.objective,
+    objective=DEFAULT.objective.model_copy(update={"style_weight": 0.0}),  # it has no grids
     optimiser=DEFAULT.optimiser,
     gan_optimiser=ADAM,
     schedule=ScheduleConfig(kind="together"),

@@ -107,7 +107,9 @@ class Budget:
         """`2,000 steps`, `10 minutes`."""
         if self.steps is not None:
             return f"{self.steps:,} steps"
-        return f"{self.images:,} images" if self.images is not None else f"{self.minutes:g} minutes"
+        return (
+            f"{self.images:,.0f} images" if self.images is not None else f"{self.minutes:g} minutes"
+        )
 
     def share(self, step: int, images: int, seconds: float) -> float:
         """Share of the budget used so far; 1 or more means done."""

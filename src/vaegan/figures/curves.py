@@ -183,10 +183,7 @@ def _panel(
     """One panel; `lines` holds (name, values, colour)."""
     from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 
-    axes.set_title(legible(name.replace("_", " ")), fontsize=9.5, pad=19)
-    axes.grid(axis="y")
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(length=0, pad=3)
+    theme.panel(axes, legible(name.replace("_", " ")))
     log = not share and logarithmic(np.concatenate([values.compressed() for _, values, _ in lines]))
 
     keys, extremes = [], []

@@ -71,15 +71,13 @@ def _panel(axes: Axes, panel: Panel, x: np.ndarray, order: np.ndarray) -> None:
     """One panel: lines, intervals, the value of real images, names in their colours above."""
     from matplotlib.ticker import MaxNLocator, NullLocator
 
-    axes.set_title(legible(panel.title), fontsize=9.5, pad=19)
-    axes.grid(axis="y")
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(length=0, pad=3)
+    theme.panel(axes, legible(panel.title))
     if panel.real is not None:
         axes.axhline(panel.real, color=theme.MUTED, linewidth=0.9, linestyle=(0, (4, 3)))
     at = 0.0
     unknown = (np.nan,) * 3
-    for color, (name, measured) in zip(map(theme.class_color, range(10)), panel.lines.items()):
+    for number, (name, measured) in enumerate(panel.lines.items()):
+        color = theme.class_color(number)
         rows = np.array([measured[i] or unknown for i in order], float)
         known = np.isfinite(rows[:, 0])
         places, y = x[order][known], rows[known, 0]

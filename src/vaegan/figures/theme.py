@@ -100,6 +100,14 @@ def new_figure(width: float, height: float) -> "Figure":
     return figure
 
 
+def panel(axes: "Axes", title: str) -> None:
+    """Make `axes` one of many: a title with room for names below it, rules for values, no ticks."""
+    axes.set_title(title, fontsize=9.5, pad=19)
+    axes.grid(axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(length=0, pad=3)
+
+
 def note(axes: "Axes", text: str) -> None:
     """Write a small muted line inside the lower left corner of `axes`."""
     axes.text(0.012, 0.012, text, transform=axes.transAxes, color=MUTED, fontsize=7.5, zorder=9)
