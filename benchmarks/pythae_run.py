@@ -31,6 +31,7 @@ from pythae.trainers.training_callbacks import TrainingCallback
 from benchmarks.pythae_training import faced
 from vaegan.config import RunConfig
 from vaegan.data import Dataset, load_dataset
+from vaegan.errors import RunError
 from vaegan.files import write_tensors
 from vaegan.images import to_images
 from vaegan.model import Model
@@ -88,7 +89,10 @@ def main() -> None:
     config = config_of(options.data, dataset, options.seed)
     options.outdir.mkdir(parents=True, exist_ok=True)
     run = RunDirectory(options.outdir)
-    run.start(config, new=False)  # refuses a folder that holds another run
+    try:
+        run.start(config, new=False)
+    except RunError as error:  # the folder holds another run
+        parser.error(str(error))
     model = Model(config.model, config.seed)
     images = to_images(dataset.train.pixels).contiguous()
     with tempfile.TemporaryDirectory() as folder:
