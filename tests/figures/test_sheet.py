@@ -155,6 +155,12 @@ def test_a_column_label_wraps_before_it_turns():
     assert not any(line.turned for line in layout.lines)
 
 
+def test_a_row_label_of_two_lines_stays_below_the_margin():
+    layout = plan((1, 1, 16, 16), row_labels=["33333333333W ああ"], gap=2)
+    assert len(layout.lines) == 2
+    assert_sound(layout)
+
+
 @settings(max_examples=150, deadline=None)
 @given(
     rows=st.integers(1, 4),

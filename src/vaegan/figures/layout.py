@@ -115,7 +115,8 @@ def plan(
         y += heads.height
         lines += heads.place(lefts, tile[0], y)
         y += size // 3
-    y += max(0, leading - tile[1] + 1) // 2 if side else 0  # labels taller than their row
+    if side:  # a label may be taller than its row
+        y += max(0, leading * len(sides[0]) - tile[1] + 1) // 2
     y = -(-y // 8) * 8  # codecs work in blocks of 8: pixels on their grid need fewer bits
 
     # Place the rows, their labels and frames.
