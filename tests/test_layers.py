@@ -7,7 +7,17 @@ from torch.nn.utils import parametrize
 
 from vaegan import layers
 from vaegan.blueprint import trace
-from vaegan.layers import Classes, Film, Label, Logit, SameConv2d, SpectralNorm, Tap, UpsampledConv
+from vaegan.layers import (
+    Classes,
+    Film,
+    GroupNorm,
+    Label,
+    Logit,
+    SameConv2d,
+    SpectralNorm,
+    Tap,
+    UpsampledConv,
+)
 from vaegan.model import Model
 
 
@@ -263,6 +273,53 @@ def test_a_tap_without_channels_is_the_activation_itself():
     assert Tap(3, 0, 1)(x) is x
     assert not list(Tap(3, 0, 1).parameters())
     assert Tap(3, 5, 3)(x).shape == (2, 5, 4, 4)
+
+
+def normed_and_filmed(groups, x, labels, layout=torch.contiguous_format, plain=False):
+    """Group norm, then a film: folded as ours is, or as torch has it; with all gradients."""
+    own = torch.Generator().manual_seed(7)
+    norm, film = GroupNorm(groups, x.shape[1]), Film(x.shape[1], 3)
+    for parameter in (*norm.parameters(), *film.parameters()):
+        parameter.data = torch.randn(parameter.shape, generator=own, dtype=torch.float64)
+    x = x.double()
+    x = (x.contiguous(memory_format=layout) if x.ndim == 4 else x).requires_grad_()
+    if plain:
+        y = film(F.group_norm(x, groups, norm.weight, norm.bias), labels)
+    else:
+        y = norm(x, film.terms(labels))
+    weights = torch.randn(y.shape, generator=own, dtype=torch.float64)
+    weights = weights.contiguous(memory_format=layout) if x.ndim == 4 else weights
+    wanted = [x, *norm.parameters(), *(film.parameters() if labels is not None else ())]
+    return y, torch.autograd.grad((y * weights).sum(), wanted)
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("labelled", [True, False])
+@pytest.mark.parametrize(
+    ("groups", "shape"),
+    [(2, (5, 6, 4, 3)), (6, (2, 6, 1, 5)), (1, (1, 4, 2, 2)), (2, (3, 8)), (3, (2, 6, 7))],
+)
+def test_group_norm_and_its_film_are_those_of_torch(groups, shape, labelled, layout):
+    x = 3 + 2 * torch.randn(shape, generator=torch.Generator().manual_seed(1))
+    labels = torch.arange(len(x)) % 3 if labelled else None
+    ours, gradients = normed_and_filmed(groups, x, labels, layout)
+    plain, expected = normed_and_filmed(groups, x, labels, layout, plain=True)
+    torch.testing.assert_close(ours, plain, rtol=1e-10, atol=1e-12)
+    for own, other in zip(gradients, expected, strict=True):
+        torch.testing.assert_close(own, other, rtol=1e-9, atol=1e-11)
+
+
+def test_group_norm_of_half_precision_is_computed_in_single_and_keeps_the_layout():
+    x = (100 + torch.randn(4, 6, 5, 5)).to(torch.bfloat16)
+    x = x.contiguous(memory_format=torch.channels_last).requires_grad_()
+    with torch.autocast("cpu", torch.bfloat16):
+        y = GroupNorm(2, 6)(x)
+    assert y.dtype == torch.bfloat16
+    assert y.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(y, F.group_norm(x.float(), 2).to(torch.bfloat16))
+    (gradient,) = torch.autograd.grad(y, x, torch.randn_like(y))
+    assert gradient.dtype == torch.bfloat16
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
 
 
 def test_residual_formula():

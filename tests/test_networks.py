@@ -86,6 +86,15 @@ def test_judgements_are_cut_along_the_batch():
     assert bare["more"].classes.tolist() == [[4, 5]]
 
 
+def test_gradients_of_a_cut_lie_as_the_whole_does():
+    whole = torch.randn(5, 3, 4, 4).contiguous(memory_format=torch.channels_last).requires_grad_()
+    parts = Judgement(torch.zeros(5), [whole]).cut({"prior": 2, "transfer": 3})
+    (gradient,) = torch.autograd.grad(parts["transfer"].features[0].square().sum(), whole)
+    assert gradient.is_contiguous(memory_format=torch.channels_last)
+    assert not gradient[:2].any()
+    assert torch.equal(gradient[2:], 2 * whole[2:])
+
+
 def test_initial_weights_depend_on_the_seed_alone(configure):
     config = configure().model
     torch.manual_seed(1)

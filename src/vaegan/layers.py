@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -65,8 +65,8 @@ class UpsampledConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, I, H, W) -> (B, O, 2H, 2W)."""
         flipped = self.weight.flip(2, 3).transpose(0, 1)
-        corners = ((0, 1, 0, 1), (1, 0, 0, 1), (0, 1, 1, 0), (1, 0, 1, 0))
-        kernel = torch.stack([F.pad(flipped, corner) for corner in corners]).sum(0)
+        # Four shifted copies add up to sums over windows of 2 x 2.
+        kernel = F.avg_pool2d(F.pad(flipped, (1, 1, 1, 1)), 2, 1, divisor_override=1)
         return F.conv_transpose2d(x, kernel, self.bias, 2, self.kernel_size[0] // 2)
 
 
@@ -111,13 +111,21 @@ class Film(nn.Module):
 
     def forward(self, x: Tensor, labels: Tensor | None) -> Tensor:
         """(B, C, ...) -> (B, C, ...); the identity when there are no classes."""
-        if labels is None or not len(self.scale):
+        terms = self.terms(labels)
+        if terms is None:
             return x
         shape = (*x.shape[:2],) + (1,) * (x.ndim - 2)
+        scale, shift = (term.view(shape).to(x.dtype) for term in terms)
+        return x * scale + shift
+
+    def terms(self, labels: Tensor | None) -> tuple[Tensor, Tensor] | None:
+        """1 + g[y] and b[y], each (B, C), in single precision; None when there are no classes."""
+        if labels is None or not len(self.scale):
+            return None
         # A product with one-hot rows: its backward is deterministic and fast, indexing's is not.
         onehot = F.one_hot(labels, len(self.scale)).to(self.scale.dtype)
-        scale, shift = (onehot @ table for table in (self.scale, self.shift))
-        return x * (1 + scale.view(shape)).to(x.dtype) + shift.view(shape).to(x.dtype)
+        with torch.autocast(onehot.device.type, enabled=False):
+            return 1 + onehot @ self.scale, onehot @ self.shift
 
 
 class Residual(nn.Module):
@@ -309,12 +317,73 @@ class BatchNorm(nn.BatchNorm2d):
 
 
 class GroupNorm(nn.GroupNorm):
-    """Group normalisation (Wu & He 2018), in single precision whatever the rest is in."""
+    """Group normalisation (Wu & He 2018), in single precision whatever the rest is in.
 
-    def forward(self, input: Tensor) -> Tensor:
-        """(B, C, ...) -> (B, C, ...)."""
-        with torch.autocast(input.device.type, enabled=False):
-            return super().forward(input.to(self.weight)).to(input)
+    A film that follows is folded into it: one pass over the grid does both.
+    """
+
+    def forward(self, input: Tensor, film: tuple[Tensor, Tensor] | None = None) -> Tensor:
+        """(B, C, ...) -> (B, C, ...); `film` is `Film.terms`."""
+        size = input.shape[:2]
+        scale, shift = self.weight.expand(size), self.bias.expand(size)
+        if film is not None:
+            scale, shift = scale * film[0], shift * film[0] + film[1]
+        out: Tensor = Normalised.apply(input, scale, shift, self.num_groups, self.eps)
+        return out
+
+
+class Normalised(torch.autograd.Function):
+    """Scale (x - mean) / sqrt(variance + eps) + shift, over groups of channels.
+
+    torch's own group norm is slow on channels-last grids with a few channels a group. Here sums
+    over the grid run along the channels, as they lie in memory, and all else is small: (B, C).
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float
+    ) -> Tensor:
+        """X (B, C, ...), scale and shift (B, C), whose precision it is computed in."""
+        rows = _rows(x).to(scale.dtype)
+        mean = _grouped(rows.mean(1), groups)
+        centred = rows - mean[:, None]
+        variance = _grouped(centred.square().mean(1), groups)
+        inverse = (variance + eps).rsqrt()
+        ctx.groups = groups
+        ctx.save_for_backward(x, scale, mean, inverse)
+        out = torch.addcmul(shift[:, None], centred, (scale * inverse)[:, None])
+        return _unrowed(out, x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
+        """Gradients of x, scale and shift."""
+        x, scale, mean, inverse = ctx.saved_tensors
+        rows = _rows(gradients[0]).to(scale.dtype)
+        centred = _rows(x) - mean[:, None]
+        along_scale = (rows * centred).sum(1) * inverse
+        along_shift = rows.sum(1)
+        points = centred.shape[1]
+        constant = -_grouped(scale * along_shift, ctx.groups) * inverse / points
+        linear = -_grouped(scale * along_scale, ctx.groups) * inverse.square() / points
+        out = torch.addcmul(constant[:, None], rows, (scale * inverse)[:, None])
+        out.addcmul_(centred, linear[:, None])
+        return _unrowed(out, x), along_scale, along_shift, None, None
+
+
+def _rows(x: Tensor) -> Tensor:
+    """(B, C, ...) -> (B, points, C), without a copy when channels lie last in memory."""
+    return x[:, None] if x.ndim == 2 else x.movedim(1, -1).flatten(1, -2)
+
+
+def _unrowed(rows: Tensor, like: Tensor) -> Tensor:
+    """(B, points, C) -> a tensor of the shape and type of `like`, its channels last in memory."""
+    return rows.to(like.dtype).view(len(like), *like.shape[2:], like.shape[1]).movedim(-1, 1)
+
+
+def _grouped(values: Tensor, groups: int) -> Tensor:
+    """Numbers of channels (B, C) -> for each channel the mean over its group, (B, C)."""
+    parts = values.unflatten(1, (groups, -1))
+    return parts.mean(2, keepdim=True).expand_as(parts).flatten(1)
 
 
 class Dropout(nn.Dropout):

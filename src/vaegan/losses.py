@@ -64,11 +64,15 @@ def learned_similarity(
         if kind == "bce":
             error = F.binary_cross_entropy_with_logits(value, target.sigmoid(), reduction="none")
         else:
-            error = 0.5 * (value - target).square()
+            error = (value - target).square()
+        # Summed as it lies, and weighed after that: to flatten channels-last features would copy
+        # them, and to weigh each of them would turn their gradients out of that layout.
+        errors = error.sum(tuple(range(1, error.ndim)))
+        weight = 1.0 if kind == "bce" else 0.5
         if scales is not None:
-            error = error / scales[layer] * (normalised / error[0].numel() / len(real))
-        # Summed as it lies: to flatten channels-last features would copy them, and their gradients.
-        total = total + error.sum(tuple(range(1, error.ndim)))
+            errors = errors / scales[layer]
+            weight *= normalised / error[0].numel() / len(real)
+        total = total + weight * errors
     return total
 
 

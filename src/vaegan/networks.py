@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -47,8 +47,13 @@ class Stack(nn.Module):
         """(B, ...) -> what the last layer gives, and all that is read on the way."""
         taps: list[Tensor] = []
         classes: Tensor | None = None
-        for stage in self.stages:
-            if isinstance(stage, layers.Tap):
+        stages = list(self.stages)
+        for stage, before, after in zip(stages, [None, *stages], [*stages[1:], None]):
+            if isinstance(stage, layers.GroupNorm):
+                x = stage(x, after.terms(labels) if isinstance(after, layers.Film) else None)
+            elif isinstance(stage, layers.Film) and isinstance(before, layers.GroupNorm):
+                continue  # it is in the norm
+            elif isinstance(stage, layers.Tap):
                 taps.append(stage(x))
             elif isinstance(stage, layers.Classes):
                 classes = stage(x)
@@ -101,6 +106,28 @@ class Decoder(nn.Module):
         return 2 * logits if self.centred else logits
 
 
+class Rows(torch.autograd.Function):
+    """Split along the batch. The gradient lies in memory as x does: torch's own would turn
+    channels-last grids round wherever one part has no gradient.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
+        """(B, ...) -> parts of these numbers of rows."""
+        ctx.set_materialize_grads(False)
+        ctx.sizes = sizes
+        ctx.save_for_backward(x)
+        return x.split(sizes)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None]:
+        """Zeros for the parts without a gradient."""
+        whole = torch.empty_like(ctx.saved_tensors[0])
+        for part, gradient in zip(whole.split(ctx.sizes), gradients):
+            part.zero_() if gradient is None else part.copy_(gradient)
+        return whole, None
+
+
 class Judgement(NamedTuple):
     """What the discriminator says: logits (B,) before the sigmoid, features at every tap, and
     the logits (B, K) of its auxiliary classifier if it has one.
@@ -113,7 +140,7 @@ class Judgement(NamedTuple):
     def cut(self, sizes: dict[str, int]) -> dict[str, Judgement]:
         """Cut along the batch into the judgements of the kinds of image that lie in it."""
         parts = list(sizes.values())
-        taps = [feature.split(parts) for feature in self.features]
+        taps = [Rows.apply(feature, parts) for feature in self.features]
         classes = None if self.classes is None else self.classes.split(parts)
         return {
             kind: Judgement(logits, [tap[i] for tap in taps], None if not classes else classes[i])
