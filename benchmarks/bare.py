@@ -60,6 +60,17 @@ def fastest(call: Call) -> tuple[str, float, Callable[[], object]]:
     return name, seconds_, run
 
 
+def square(dtype: torch.dtype, size: int = 1024) -> float:
+    """FLOP a second of the product of two large square matrices: what no shape here comes near."""
+    a, b = torch.randn(2, size, size).to(dtype)
+    seconds = []
+    for _ in range(5 * TRIES):
+        began = time.perf_counter()
+        a @ b
+        seconds.append(time.perf_counter() - began)
+    return 2 * size**3 / min(seconds)
+
+
 def main() -> None:
     subject = Subject.given()
     with tempfile.TemporaryDirectory() as folder:
@@ -85,7 +96,9 @@ def main() -> None:
         for run in runs:
             run()
 
-    serve(every, subject.steps, about={"flop": work.flop, "calls": len(runs), "operators": table})
+    about = {"flop": work.flop, "calls": len(runs), "operators": table}
+    dtype = torch.bfloat16 if subject.precision == "bf16" else torch.float32
+    serve(every, subject.steps, about=about | {"square": square(dtype)})
 
 
 if __name__ == "__main__":

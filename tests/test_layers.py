@@ -322,6 +322,32 @@ def test_group_norm_of_half_precision_is_computed_in_single_and_keeps_the_layout
     assert gradient.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.parametrize("rate", [0.05, 0.3, 0.75])
+def test_dropout_drops_its_share_everywhere_alike(rate):
+    torch.manual_seed(3)
+    x = torch.ones(500, 4, 10, 10).contiguous(memory_format=torch.channels_last)
+    for images in (x, x.contiguous()):
+        y = layers.Dropout(rate).train()(images)
+        kept = torch.tensor(1 / (1 - round(rate * 65536) / 65536))
+        torch.testing.assert_close(y, torch.where(y == 0, 0.0, kept))
+        dropped = (y == 0).double()
+        near = 5 * (rate * (1 - rate)) ** 0.5
+        assert abs(dropped.mean() - rate) < near / dropped.numel() ** 0.5
+        # Four numbers share a draw: no place among them is favoured, none knows its neighbour.
+        lanes = dropped.movedim(1, -1).reshape(-1, 4)
+        assert (lanes.mean(0) - rate).abs().max() < near / len(lanes) ** 0.5
+        together = torch.corrcoef(lanes.T) - torch.eye(4)
+        assert together.abs().max() < 5 / len(lanes) ** 0.5
+        assert y.stride() == images.stride()
+
+
+def test_dropout_of_nearly_everything_keeps_its_mean():
+    torch.manual_seed(4)
+    y = layers.Dropout(1 - 1e-9).train()(torch.ones(1 << 20))
+    assert y.unique().tolist() in ([0.0], [0.0, 65536.0])
+    assert y.mean() < 10
+
+
 def test_residual_formula():
     torch.manual_seed(0)
     (traced,) = trace(("residual 4 k3",), (2, 5, 5), (1, 8, 8), 0)

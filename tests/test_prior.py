@@ -97,6 +97,7 @@ def test_it_belongs_to_systems_with_codes_and_a_game(configure, system):
 @pytest.mark.parametrize("system", ["vae-gan", "cvae-gan"])
 def test_samples_and_manifolds_are_drawn_from_it(configure, system):
     model = Model(configure(system, "default").model)
+    assert model.config.temperature == 1.1
     with torch.no_grad():
         model.decoder.prior.couplings[0].gains.fill_(0.5)
     normal = torch.randn(6, 4, generator=torch.Generator().manual_seed(3))
@@ -112,6 +113,17 @@ def test_samples_and_manifolds_are_drawn_from_it(configure, system):
         centre = model.decode(model.prior_latents(middle, label), label)
     grid = model.manifold(None if labels is None else 0, n=3)
     torch.testing.assert_close(grid[4:5], centre, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_the_temperature_is_that_of_a_fitted_prior(configure, system):
+    assert configure(system, "default").model.temperature == (1.1 if "vae-gan" in system else 1.0)
+    asked = configure(system, "default", model__temperature=2.0).model
+    model = Model(asked)
+    normal, labels = torch.randn(3, 4), torch.arange(3) if model.config.num_classes else None
+    with torch.no_grad():
+        drawn = model.decoder.prior(2 * normal, labels)
+    assert torch.equal(model.prior_latents(normal, labels), drawn)
 
 
 @pytest.mark.parametrize(("network", "at"), [("decoder", 4), ("encoder", 0), ("discriminator", 1)])

@@ -101,6 +101,8 @@ class ModelConfig(Strict):
     """Log-variances are clamped to [-limit, limit], once, where the posterior is made."""
     kl_logvar_limit: Annotated[float, Field(gt=0, le=50)] | None = None
     """A tighter clamp inside the KL alone: the tutorial's disagreement, kept as a switch."""
+    temperature: Annotated[float, Field(gt=0, le=4)] = 1.0
+    """Samples are made of draws from N(0, temperature^2 I): more varied above 1, safer below."""
     architecture: Architecture
 
     @model_validator(mode="after")

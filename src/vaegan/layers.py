@@ -26,6 +26,8 @@ __all__ = [
 
 Padding = Literal["tensorflow", "symmetric"]
 
+CHANCES = 1 << 16
+
 
 class SameConv2d(nn.Conv2d):
     """Convolution with "same" padding: the output is ceil(H / stride) x ceil(W / stride).
@@ -65,8 +67,9 @@ class UpsampledConv(nn.Conv2d):
     def forward(self, x: Tensor) -> Tensor:
         """(B, I, H, W) -> (B, O, 2H, 2W)."""
         flipped = self.weight.flip(2, 3).transpose(0, 1)
-        # Four shifted copies add up to sums over windows of 2 x 2.
-        kernel = F.avg_pool2d(F.pad(flipped, (1, 1, 1, 1)), 2, 1, divisor_override=1)
+        wide = F.pad(flipped, (1, 1, 1, 1))
+        wide = wide[..., 1:] + wide[..., :-1]  # the four copies, two by two
+        kernel = wide[..., 1:, :] + wide[..., :-1, :]
         return F.conv_transpose2d(x, kernel, self.bias, 2, self.kernel_size[0] // 2)
 
 
@@ -389,7 +392,8 @@ def _grouped(values: Tensor, groups: int) -> Tensor:
 class Dropout(nn.Dropout):
     """Dropout (Srivastava et al. 2014) whose mask is drawn for the global batch.
 
-    Each rank keeps its rows of it, so that a mask is the same however many ranks there are.
+    Each rank keeps its rows of it, so that a mask is the same however many ranks there are. The
+    rate counts in steps of 1 / 65,536.
     """
 
     ranks: Ranks = ALONE
@@ -402,8 +406,17 @@ class Dropout(nn.Dropout):
         wide = input.ndim == 4 and input.is_contiguous(memory_format=torch.channels_last)
         layout = torch.channels_last if wide else torch.contiguous_format
         mask = torch.empty(size, dtype=input.dtype, device=input.device, memory_format=layout)
-        keep = 1 - self.p
-        return input * mask.bernoulli_(keep)[self.ranks.rows] / keep
+        dropped = min(round(self.p * CHANCES), CHANCES - 1)
+        keep = 1 - dropped / CHANCES
+        if mask.is_cpu:  # a draw of 64 bits decides for four numbers: bernoulli_ takes one for each
+            count = mask.numel()
+            words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(1 << 63), None)
+            chances = words.view(torch.int16)[:count]
+            numbers = (mask.movedim(1, -1) if wide else mask).view(-1)
+            torch.ge(chances, dropped - CHANCES // 2, out=numbers)
+        else:
+            mask.bernoulli_(keep)
+        return (input * mask[self.ranks.rows]).div_(keep)
 
 
 def look_across(module: nn.Module, ranks: Ranks) -> None:

@@ -143,12 +143,14 @@ class Model(nn.Module):
         """Draws (B, latent_dim) from N(0, I), labels (B,) -> latents drawn from the model's prior.
 
         The same numbers where the prior is N(0, I); where it was fitted to the codes, close draws
-        give close latents, and 0 lies in their middle. Raises what `decode` raises.
+        give close latents, and 0 lies in their middle. They are multiplied by the model's
+        temperature first (Kingma & Dhariwal 2018, section 6). Raises what `decode` raises.
         """
         self._shaped(normal)
+        temperature = self.config.temperature
 
         def drawn(normal: Tensor, labels: Tensor | None) -> tuple[Tensor]:
-            return (self.decoder.prior(normal, labels),)
+            return (self.decoder.prior(normal * temperature, labels),)
 
         (latents,) = self._run(drawn, normal, self._checked(labels, len(normal)))
         assert latents is not None

@@ -33,6 +33,8 @@ class Recipe:
     image_size: int | None = None
     logvar_limit: float = 10.0
     kl_logvar_limit: float | None = None
+    temperature: float = 1.0
+    """Of a prior that is fitted to the codes: that of a VAE/GAN."""
 
     def objective_for(self, family: Family) -> ObjectiveConfig:
         """The objective of a rung of the ladder.
@@ -43,6 +45,10 @@ class Recipe:
         if family == "vae":
             return self.objective.model_copy(update={"kl_weight": 1.0})
         return self.objective
+
+    def temperature_for(self, family: Family) -> float:
+        """The temperature of a rung of the ladder: N(0, I) is drawn from as it was trained."""
+        return self.temperature if family == "vae-gan" else 1.0
 
     def optimiser_for(self, family: Family) -> OptimiserConfig:
         """The optimiser of a rung of the ladder: a plain GAN may have its own."""
@@ -232,6 +238,7 @@ DEFAULT = Recipe(
     ),
     gan_optimiser=ADAM,  # under Muon the discriminator wins, and the decoder draws few shapes
     schedule=ScheduleConfig(kind="equilibrium"),
+    temperature=1.1,
 )
 
 # ── Dense networks: parts 1 to 5 of the series ──────────────────────────────────────────────────

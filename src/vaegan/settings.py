@@ -55,6 +55,7 @@ def resolve(
             "latent_dim": preset.latent_dim if latent_dim is None else latent_dim,
             "logvar_limit": preset.logvar_limit,
             "kl_logvar_limit": preset.kl_logvar_limit,
+            "temperature": preset.temperature_for(family),
             "architecture": preset.architecture.model_dump(),
         },
         "objective": preset.objective_for(family).model_dump(),

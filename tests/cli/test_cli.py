@@ -182,6 +182,20 @@ def test_sample_by_label_has_a_name_of_its_own(works: Any, trained: Any, tmp_pat
     assert picture(drawn[0]).shape[0] > 3 * picture(drawn[1]).shape[0]
 
 
+def test_a_temperature_changes_the_samples(works: Any, trained: Any, tmp_path: Path) -> None:
+    run = copy_of(trained("cgan"), tmp_path / "run")
+    usual, same, bold = (
+        np.load(works("sample", run, "--n", 6, *extra, "--to", tmp_path / name).paths[0])
+        for name, extra in {
+            "usual.npy": (),
+            "same.npy": ("--temperature", 1),
+            "bold.npy": ("--temperature", 3),
+        }.items()
+    )
+    assert np.array_equal(usual, same)
+    assert not np.array_equal(usual, bold)
+
+
 def test_samples_themselves(works: Any, trained: Any, tmp_path: Path) -> None:
     run, folder, array = trained("cgan"), tmp_path / "images", tmp_path / "deep" / "images.npy"
     ended = works("sample", run, "--n", 1200, "--seed", 3, "--to", folder)

@@ -102,6 +102,7 @@ FLAGS: dict[str, tuple[list[str], list[str]]] = {
         ["system 'vae'", "num_classes is 10"],
     ),
     "n": (["sample", "run", "--n", "0"], ["--n", "Must be >= 1"]),
+    "temperature": (["sample", "run", "--temperature", "0"], ["--temperature", "Must be > 0"]),
     "n of a picture": (["sample", "run", "--n", "1001"], ["--n 1001", "up to 1000", "--to"]),
     "n of a billion": (
         ["sample", "run", "--n", "1000000000", "--to", "out"],

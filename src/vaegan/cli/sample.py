@@ -30,6 +30,14 @@ def sample(
         ),
     ] = 12,
     seed: Seed = 0,
+    temperature: Annotated[
+        float | None,
+        Parameter(
+            help="How varied: 1 draws as the codes lie, more is bolder, less more usual; the "
+            "model's own when left out.",
+            validator=validators.Number(gt=0, lte=4),
+        ),
+    ] = None,
     out: Out = None,
     to: Annotated[
         Path | None,
@@ -65,6 +73,9 @@ def sample(
         )
     where = device_named(device or ("cpu" if to is None else "auto"))
     opened = open_run(run, device=where)
+    if temperature is not None:
+        own = opened.model.config
+        opened.model.config = own.model_copy(update={"temperature": temperature})
     if to is not None:
         return write_samples(opened, to, n, label, seed)
     picture = gallery.samples(opened.model, label, n, seed, invert=inverted(opened))
