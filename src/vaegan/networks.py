@@ -122,9 +122,10 @@ class Rows(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None]:
         """Zeros for the parts without a gradient."""
-        whole = torch.empty_like(ctx.saved_tensors[0])
+        whole = torch.zeros_like(ctx.saved_tensors[0])
         for part, gradient in zip(whole.split(ctx.sizes), gradients):
-            part.zero_() if gradient is None else part.copy_(gradient)
+            if gradient is not None:
+                part.copy_(gradient)
         return whole, None
 
 
