@@ -5,7 +5,7 @@ wherever a gradient must stop; nothing is shared between networks. `tests/parity
 objective to its gradients, the benchmarks time it: one reference, tested and timed.
 
 `plainly` gives the networks their obvious layers: upsampling before a convolution, PyTorch's own
-spectral norm, contiguous memory. Same weights, same function.
+spectral norm, group norm and dropout, contiguous memory. Same weights, same function.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from torch.nn.utils import parametrizations, parametrize
 
 from vaegan.config import ObjectiveConfig
 from vaegan.data.batches import Batch
-from vaegan.layers import SpectralNorm, UpsampledConv
+from vaegan.layers import Dropout, GroupNorm, SpectralNorm, UpsampledConv
 from vaegan.model import Model
 from vaegan.networks import Judgement
 from vaegan.objectives import Draws
@@ -320,6 +320,12 @@ def plainly(model: Model) -> Model:
             )
             conv.to(part.weight).load_state_dict(part.state_dict())
             model.set_submodule(name, nn.Sequential(nn.Upsample(scale_factor=2), conv))
+        elif isinstance(part, GroupNorm):
+            norm = nn.GroupNorm(part.num_groups, part.num_channels, part.eps)
+            norm.to(part.weight).load_state_dict(part.state_dict())
+            model.set_submodule(name, norm)
+        elif isinstance(part, Dropout):
+            model.set_submodule(name, nn.Dropout(part.p))
         elif isinstance(part, (nn.Conv2d, nn.Linear)) and parametrize.is_parametrized(part):
             ours = part.parametrizations["weight"]
             assert isinstance(ours[0], SpectralNorm)
