@@ -11,6 +11,7 @@ from typing import Any
 from torch.autograd.profiler_util import FunctionEvent
 from torch.profiler import ProfilerActivity, profile, record_function
 
+from vaegan.layers import Dropout
 from vaegan.trainer import Trainer
 
 __all__ = ["GROUPS", "account", "group_of"]
@@ -20,13 +21,14 @@ SCOPES = {
     "benchmark.optimiser": "optimiser",
     "benchmark.average": "averaging",
     "benchmark.batch": "data",
+    "Normalised": "normalisation",
+    "benchmark.dropout": "dropout",
 }
 GROUPS = {
     "convolutions": ("mkldnn_convolution", "convolution", "_convolution", "conv", "cudnn_conv"),
     "products": ("mm", "addmm", "bmm", "baddbmm", "linear", "mkldnn_linear"),
     "normalisation": ("native_group_norm", "native_batch_norm", "cudnn_batch_norm"),
     "activations": ("leaky_relu", "relu", "sigmoid", "silu", "threshold", "softplus"),
-    "dropout": ("native_dropout", "bernoulli"),
     "pooling, shuffles, padding": (
         *("avg_pool", "max_pool", "pixel_", "constant_pad", "upsample", "flip", "cat"),
         *("split", "stack"),
@@ -51,8 +53,8 @@ GROUPS = {
 def account(trainer: Trainer, steps: int) -> dict[str, Any]:
     """Share of the wall time of `steps` steps in every group; what is left is Python and autograd.
 
-    The operators' own times, without what they call. The trainer's batches, averages and
-    optimisers are marked for the time of the measurement.
+    The operators' own times, without what they call. The trainer's batches, averages, optimisers
+    and dropouts (forward) are marked for the time of the measurement.
     """
     with marked(trainer), profile(activities=[ProfilerActivity.CPU]) as seen:
         trainer.step()  # the profiler's own start
@@ -77,6 +79,8 @@ def marked(trainer: Trainer) -> Iterator[None]:
     """Run with what belongs to no operator, but to a part of the step, under a scope's name."""
     parts = [(trainer, "batches", "batch"), (trainer.average, "update", "average")]
     parts += [(optimiser, "step", "optimiser") for optimiser in trainer.optimisers.values()]
+    dropouts = [part for part in trainer.model.modules() if isinstance(part, Dropout)]
+    parts += [(part, "forward", "dropout") for part in dropouts]
     plain = [(owner, name, getattr(owner, name)) for owner, name, _ in parts]
 
     def under(scope: str, call: Callable[..., Any]) -> Callable[..., Any]:

@@ -16,6 +16,7 @@ __all__ = ["measure"]
 QUESTION = "A step beside its bare convolutions and products"
 AIM = 70.0
 SHOWN = 12
+Rate = tuple[str, str, str, float | None, float]
 # The limit is not to be lowered by the allocator handing pages back and forth.
 KEPT = {
     "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
@@ -29,7 +30,7 @@ def measure(setting: Setting) -> Finding:
     own limit. The aim is the default recipe's.
     """
     finding = Finding("attainable", QUESTION)
-    rates: list[tuple[str, str, str, float, float]] = []
+    rates: list[Rate] = []
     for recipe, overrides in (("default", EVERYONE), ("tutorial", {})):
         for precision in ("fp32", "bf16"):
             subject = Subject(
@@ -52,7 +53,7 @@ def _measure(
     finding: Finding,
     subject: Subject,
     setting: Setting,
-    rates: list[tuple[str, str, str, float, float]],
+    rates: list[Rate],
 ) -> None:
     """A recipe in a precision: the contest with its bare operators, and where its time goes."""
     recipe, precision, threads = subject.recipe, subject.precision, setting.threads
@@ -71,7 +72,7 @@ def _measure(
     finding.contests.append(contest)
     for name, one in contest.tree()["contenders"].items():
         rates.append((recipe, precision, name, flop / 1e9, flop / one["median"] / 1e9))
-    rates.append((recipe, precision, "1,024 x 1,024 products", flop / 1e9, square / 1e9))
+    rates.append((recipe, precision, "1,024 x 1,024 products", None, square / 1e9))
     if recipe == "default":
         share = 100 * contest.ratio("vaegan").value
         finding.targets.append(Target(f"{precision}, share of the limit", AIM, share, " %"))

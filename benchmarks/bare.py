@@ -61,7 +61,7 @@ def fastest(call: Call) -> tuple[str, float, Callable[[], object]]:
 
 
 def square(dtype: torch.dtype, size: int = 1024) -> float:
-    """FLOP a second of the product of two large square matrices: what no shape here comes near."""
+    """FLOP a second of the product of two large square matrices."""
     a, b = torch.randn(2, size, size).to(dtype)
     seconds = []
     for _ in range(5 * TRIES):

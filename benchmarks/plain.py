@@ -104,7 +104,7 @@ class Plain:
         compared = (real, fake) if self.one_pass else self.compared(rebuilt)
         loss = config.similarity_weight * self.reconstruction(logits, *compared)
 
-        judged = {"reconstruction": fake} | self.judge(made, labels).cut(kinds)
+        judged = {"reconstruction": fake} | parted(self.judge(made, labels), kinds)
         asked = {"reconstruction": y}
         if y is not None:
             asked |= dict(zip(kinds, labels.split(list(kinds.values()))))
@@ -137,7 +137,7 @@ class Plain:
             kinds, codes, labels = self.fakes(z)
             made = torch.sigmoid(model.decoder(codes, labels))
         real = self.judge(self.x, y)
-        judged = self.judge(made, labels).cut(kinds)
+        judged = parted(self.judge(made, labels), kinds)
         if self.config.reconstruction_weight:
             with torch.no_grad():
                 rebuilt = torch.sigmoid(model.decoder(z, y))
@@ -310,6 +310,18 @@ class Plain:
         return per_image.mean()
 
 
+def parted(judged: Judgement, kinds: dict[str, int]) -> dict[str, Judgement]:
+    """The judgements of the kinds of image that lie one after the other."""
+    found, first = {}, 0
+    for kind, count in kinds.items():
+        rows = slice(first, first + count)
+        classes = None if judged.classes is None else judged.classes[rows]
+        features = [feature[rows] for feature in judged.features]
+        found[kind] = Judgement(judged.logits[rows], features, classes)
+        first += count
+    return found
+
+
 def plainly(model: Model) -> Model:
     """A copy of a model with the same weights and obvious layers, in contiguous memory."""
     model = copy.deepcopy(model)
@@ -325,7 +337,7 @@ def plainly(model: Model) -> Model:
             norm.to(part.weight).load_state_dict(part.state_dict())
             model.set_submodule(name, norm)
         elif isinstance(part, Dropout):
-            model.set_submodule(name, nn.Dropout(part.p))
+            model.set_submodule(name, nn.Dropout(part.p).train(part.training))
         elif isinstance(part, (nn.Conv2d, nn.Linear)) and parametrize.is_parametrized(part):
             ours = part.parametrizations["weight"]
             assert isinstance(ours[0], SpectralNorm)

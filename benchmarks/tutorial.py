@@ -21,11 +21,8 @@ ORIGINAL = {"fp32": 2.0, "bf16": 5.0}
 def measure(setting: Setting) -> Finding:
     """Three passes in single precision against the recipe in both precisions."""
     finding = Finding("tutorial", QUESTION)
-    subject, threads, original = (
-        Subject(data=setting.data, recipe="tutorial"),
-        setting.threads,
-        None,
-    )
+    subject, threads = Subject(data=setting.data, recipe="tutorial"), setting.threads
+    original: str | None = None
     with ExitStack() as stack:
         plain = Worker("plain_training", subject.spec(), threads=threads)
         workers = {"plain PyTorch, fp32": stack.enter_context(plain)}

@@ -297,11 +297,10 @@ def test_every_term_is_in_single_precision_under_bfloat16():
     assert losses.pixel(randn(2, 1, 3, 3).bfloat16(), images, "bce").dtype == torch.float32
 
 
-@pytest.mark.parametrize("kind", ["mse", "bce"])
-def test_the_gradient_of_the_similarity_lies_in_memory_as_the_features_do(kind):
+def test_the_gradient_of_the_similarity_lies_in_memory_as_the_features_do():
     real, fake = (
         torch.randn(3, 4, 5, 5).contiguous(memory_format=torch.channels_last) for _ in range(2)
     )
-    cost = losses.learned_similarity([real], [fake.requires_grad_()], kind, 25).mean()
+    cost = losses.learned_similarity([real], [fake.requires_grad_()], "mse", 25).mean()
     (gradient,) = torch.autograd.grad(cost, fake)
     assert gradient.is_contiguous(memory_format=torch.channels_last)

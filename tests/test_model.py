@@ -287,7 +287,7 @@ def test_interpolation_is_a_straight_line_with_both_ends(model):
 def test_manifold_lies_at_the_normal_quantiles(model):
     seen = []
     prior = model.prior_latents
-    model.prior_latents = lambda z, y: (seen.append((z, y)), prior(z, y))[1]
+    model.prior_latents = lambda z, y, t: (seen.append((z, y)), prior(z, y, t))[1]
     grid = model.manifold(label=2, n=15)
     (latents, labels) = seen[0]
     assert grid.shape == (225, 1, 8, 8)

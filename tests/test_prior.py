@@ -117,13 +117,34 @@ def test_samples_and_manifolds_are_drawn_from_it(configure, system):
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_the_temperature_is_that_of_a_fitted_prior(configure, system):
-    assert configure(system, "default").model.temperature == (1.1 if "vae-gan" in system else 1.0)
-    asked = configure(system, "default", model__temperature=2.0).model
-    model = Model(asked)
-    normal, labels = torch.randn(3, 4), torch.arange(3) if model.config.num_classes else None
-    with torch.no_grad():
-        drawn = model.decoder.prior(2 * normal, labels)
-    assert torch.equal(model.prior_latents(normal, labels), drawn)
+    fitted = system.endswith("vae-gan")
+    config = configure(system, "default").model
+    assert config.temperature == (1.1 if fitted else 1.0)
+    model = Model(config.model_copy(update={"temperature": 2.0}))
+    normal, labels = torch.randn(3, 4), torch.arange(3) if config.num_classes else None
+
+    def drawn(factor):
+        with torch.no_grad():
+            return model.decoder.prior(factor * normal, labels)
+
+    assert torch.equal(model.prior_latents(normal, labels), drawn(2 if fitted else 1))
+    assert torch.equal(model.prior_latents(normal, labels, 3), drawn(3))
+
+
+def test_without_couplings_there_is_no_temperature(configure):
+    lines = [line for line in RECIPES["default"].architecture.decoder if "coupling" not in line]
+    plain = {"model__architecture__decoder": lines}
+    assert configure("cvae-gan", "default", **plain).model.temperature == 1.0
+    for system, changed in (("cvae-gan", plain), ("gan", {})):
+        with pytest.raises(ConfigError, match="no prior is fitted to the codes; give `vaegan samp"):
+            configure(system, "default", model__temperature=2.0, **changed)
+
+
+def test_a_manifold_lies_at_quantiles_whatever_the_temperature(configure):
+    config = configure("vae-gan", "default").model
+    cool, hot = (Model(config.model_copy(update={"temperature": t}), seed=1) for t in (1.0, 2.0))
+    assert torch.equal(cool.manifold(n=3), hot.manifold(n=3))
+    assert not torch.equal(cool.sample(3), hot.sample(3))
 
 
 @pytest.mark.parametrize(("network", "at"), [("decoder", 4), ("encoder", 0), ("discriminator", 1)])

@@ -179,7 +179,9 @@ def test_another_models_samples_are_not_gone_on_with(model, configure, tmp_path)
     list(write_folder(model, tmp_path, 3))
     before = files(tmp_path)
     for other in (made(configure, seed=1), made(configure, "cvae"), made(configure, "vae")):
-        with pytest.raises(RunError, match="holds samples of another model: give a new folder"):
+        with pytest.raises(
+            RunError, match="holds samples of another model or temperature: give a new folder"
+        ):
             list(write_folder(other, tmp_path, 6))
     assert files(tmp_path) == before
     (tmp_path / "samples.json").write_text("{")

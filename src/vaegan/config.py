@@ -102,7 +102,8 @@ class ModelConfig(Strict):
     kl_logvar_limit: Annotated[float, Field(gt=0, le=50)] | None = None
     """A tighter clamp inside the KL alone: the tutorial's disagreement, kept as a switch."""
     temperature: Annotated[float, Field(gt=0, le=4)] = 1.0
-    """Samples are made of draws from N(0, temperature^2 I): more varied above 1, safer below."""
+    """A prior that is fitted to the codes is given draws from N(0, temperature^2 I): samples are
+    more varied above 1, safer below. Where nothing is fitted it is 1."""
     architecture: Architecture
 
     @model_validator(mode="after")

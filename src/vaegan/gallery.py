@@ -60,32 +60,44 @@ def reconstructions(model: Model, split: Split, n: int = 12, seed: int = 0) -> I
 
 
 def samples(
-    model: Model, label: int | None = None, n: int = 12, seed: int = 0, *, invert: bool = True
+    model: Model,
+    label: int | None = None,
+    n: int = 12,
+    seed: int = 0,
+    temperature: float | None = None,
+    *,
+    invert: bool = True,
 ) -> Image.Image:
     """Draws from the prior: n of one class, or a row of n for every class.
 
-    Column k of every row is the same draw, seed + k: one style down each column.
+    Column k of every row is the same draw, seed + k: one style down each column. `temperature` is
+    the model's when left out.
     """
     names, size = model.config.class_names, model.config.image_shape
     shape = (size[1], size[2], size[0])
+    prior = "the prior" if temperature is None else f"the prior at temperature {temperature:g}"
+
+    def drawn(n: int, label: int | None) -> np.ndarray:
+        return to_pixels(model.sample(n, label, seed=seed, temperature=temperature))
+
     if names and label is None:
-        rows = [to_pixels(model.sample(n, row, seed=seed)) for row in range(len(names))]
+        rows = [drawn(n, row) for row in range(len(names))]
         return sheet(
             np.stack(rows),
             title="Samples of every class",
-            subtitle=f"each column is one draw from the prior · {_described(model)}",
+            subtitle=f"each column is one draw from {prior} · {_described(model)}",
             row_labels=names,
             invert=invert,
         )
     columns = min(n, 10 if not names else 16)
-    pixels = to_pixels(model.sample(-(-n // columns) * columns, label, seed=seed))
+    pixels = drawn(-(-n // columns) * columns, label)
     title = "Samples" if label is None else f"Samples of {_name(model, label)}"
     if len(pixels) > n:  # fill the last row with the page's ground
         pixels[n:] = 0 if invert else 255
     return sheet(
         pixels.reshape(-1, columns, *shape),
         title=title,
-        subtitle=f"draws from the prior, seeds {seed} to {seed + n - 1} · {_described(model)}",
+        subtitle=f"draws from {prior}, seeds {seed} to {seed + n - 1} · {_described(model)}",
         invert=invert,
     )
 

@@ -57,13 +57,18 @@ def decode_pixels(
 
 @torch.no_grad()
 def sample_pixels(
-    model: Model, normal: Tensor, labels: np.ndarray | None, batch: int = BATCH
+    model: Model,
+    normal: Tensor,
+    labels: np.ndarray | None,
+    batch: int = BATCH,
+    temperature: float | None = None,
 ) -> np.ndarray:
     """Draws (N, latent_dim) from N(0, I), labels (N,) -> pixels (N, H, W, C) of prior latents.
 
-    Raises what `Model.decode` raises.
+    `temperature` is the model's when left out. Raises what `Model.decode` raises.
     """
-    latents = model.prior_latents(normal.to(model.device), _told(model, labels, len(normal)))
+    told = _told(model, labels, len(normal))
+    latents = model.prior_latents(normal.to(model.device), told, temperature)
     return decode_pixels(model, latents, labels, batch)
 
 

@@ -14,7 +14,9 @@ from vaegan.ranks import ALONE, Ranks
 
 __all__ = [
     "Classes",
+    "Dropout",
     "Film",
+    "GroupNorm",
     "Label",
     "Logit",
     "SpectralNorm",
@@ -27,6 +29,7 @@ __all__ = [
 Padding = Literal["tensorflow", "symmetric"]
 
 CHANCES = 1 << 16
+"""Dropout's rate counts in parts of this."""
 
 
 class SameConv2d(nn.Conv2d):
@@ -327,42 +330,60 @@ class GroupNorm(nn.GroupNorm):
 
     def forward(self, input: Tensor, film: tuple[Tensor, Tensor] | None = None) -> Tensor:
         """(B, C, ...) -> (B, C, ...); `film` is `Film.terms`."""
-        size = input.shape[:2]
-        scale, shift = self.weight.expand(size), self.bias.expand(size)
+        kind, size = torch.promote_types(self.weight.dtype, torch.float32), input.shape[:2]
+        scale, shift = (term.to(kind).expand(size) for term in (self.weight, self.bias))
         if film is not None:
             scale, shift = scale * film[0], shift * film[0] + film[1]
-        out: Tensor = Normalised.apply(input, scale, shift, self.num_groups, self.eps)
+        if not torch.is_grad_enabled():  # what is exported or traced is made of torch's operators
+            return normalised(input, scale, shift, self.num_groups, self.eps)[0]
+        out: Tensor = Normalised.apply(input, scale, shift, self.num_groups, self.eps)[0]
         return out
 
 
-class Normalised(torch.autograd.Function):
-    """Scale (x - mean) / sqrt(variance + eps) + shift, over groups of channels.
+def normalised(
+    x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Scale (x - mean) / sqrt(variance + eps) + shift, over groups of channels, like x.
+
+    x (B, C, ...), scale and shift (B, C), in whose precision it is computed. Also returns, for each
+    channel, its group's mean and 1 / sqrt(variance + eps), (B, C).
 
     torch's own group norm is slow on channels-last grids with a few channels a group. Here sums
     over the grid run along the channels, as they lie in memory, and all else is small: (B, C).
     """
+    rows = _rows(x).to(scale.dtype)
+    mean = _grouped(rows.mean(1), groups)
+    centred = rows - mean[:, None]
+    inverse = (_grouped(centred.square().mean(1), groups) + eps).rsqrt()
+    out = torch.addcmul(shift[:, None], centred, (scale * inverse)[:, None])
+    return _unrowed(out, x), mean, inverse
+
+
+class Normalised(torch.autograd.Function):
+    """`normalised` with a backward pass of its own, twice over the grid; once differentiable."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float
-    ) -> Tensor:
-        """X (B, C, ...), scale and shift (B, C), whose precision it is computed in."""
-        rows = _rows(x).to(scale.dtype)
-        mean = _grouped(rows.mean(1), groups)
-        centred = rows - mean[:, None]
-        variance = _grouped(centred.square().mean(1), groups)
-        inverse = (variance + eps).rsqrt()
-        ctx.groups = groups
-        ctx.save_for_backward(x, scale, mean, inverse)
-        out = torch.addcmul(shift[:, None], centred, (scale * inverse)[:, None])
-        return _unrowed(out, x)
+        x: Tensor, scale: Tensor, shift: Tensor, groups: int, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The result, and what its gradient needs."""
+        return normalised(x, scale, shift, groups, eps)
 
     @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
+        """Keep x as it came: in half precision where the rest is."""
+        x, scale, _, ctx.groups, _ = inputs
+        _, mean, inverse = output
+        ctx.mark_non_differentiable(mean, inverse)
+        ctx.save_for_backward(x, scale, mean, inverse)
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor, Tensor, None, None]:
         """Gradients of x, scale and shift."""
         x, scale, mean, inverse = ctx.saved_tensors
         rows = _rows(gradients[0]).to(scale.dtype)
-        centred = _rows(x) - mean[:, None]
+        centred = _rows(x).to(scale.dtype) - mean[:, None]
         along_scale = (rows * centred).sum(1) * inverse
         along_shift = rows.sum(1)
         points = centred.shape[1]
@@ -379,7 +400,7 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _unrowed(rows: Tensor, like: Tensor) -> Tensor:
-    """(B, points, C) -> a tensor of the shape and type of `like`, its channels last in memory."""
+    """(B, points, C) -> (B, C, ...), of the shape and type of `like`; no copy of its own."""
     return rows.to(like.dtype).view(len(like), *like.shape[2:], like.shape[1]).movedim(-1, 1)
 
 
@@ -410,7 +431,8 @@ class Dropout(nn.Dropout):
         keep = 1 - dropped / CHANCES
         if mask.is_cpu:  # a draw of 64 bits decides for four numbers: bernoulli_ takes one for each
             count = mask.numel()
-            words = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(1 << 63), None)
+            words = torch.empty(-(-count // 4), dtype=torch.int64, device=mask.device)
+            words.random_(-(1 << 63), None)
             chances = words.view(torch.int16)[:count]
             numbers = (mask.movedim(1, -1) if wide else mask).view(-1)
             torch.ge(chances, dropped - CHANCES // 2, out=numbers)

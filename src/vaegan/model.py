@@ -139,15 +139,19 @@ class Model(nn.Module):
         return images
 
     @torch.no_grad()
-    def prior_latents(self, normal: Tensor, labels: Tensor | None = None) -> Tensor:
+    def prior_latents(
+        self, normal: Tensor, labels: Tensor | None = None, temperature: float | None = None
+    ) -> Tensor:
         """Draws (B, latent_dim) from N(0, I), labels (B,) -> latents drawn from the model's prior.
 
         The same numbers where the prior is N(0, I); where it was fitted to the codes, close draws
-        give close latents, and 0 lies in their middle. They are multiplied by the model's
-        temperature first (Kingma & Dhariwal 2018, section 6). Raises what `decode` raises.
+        give close latents, and 0 lies in their middle. They are multiplied by the temperature
+        first, by default the model's (Kingma & Dhariwal 2018, section 6). Raises what `decode`
+        raises.
         """
         self._shaped(normal)
-        temperature = self.config.temperature
+        if temperature is None:
+            temperature = self.config.temperature if self.decoder.prior.learned else 1.0
 
         def drawn(normal: Tensor, labels: Tensor | None) -> tuple[Tensor]:
             return (self.decoder.prior(normal * temperature, labels),)
@@ -191,8 +195,9 @@ class Model(nn.Module):
         generator: torch.Generator | None = None,
         *,
         seed: int = 0,
+        temperature: float | None = None,
     ) -> Tensor:
-        """N draws from the prior, decoded under `label`, (n,C,H,W).
+        """N draws from the prior at a temperature, decoded under `label`, (n,C,H,W).
 
         Without a generator, draw i is a function of seed + i alone: seed 7 is the same picture in
         any batch, to the rounding of the convolutions. `label` None means no label, or for a
@@ -206,7 +211,8 @@ class Model(nn.Module):
             latents = torch.randn(shape, generator=generator, device=generator.device)
         else:
             latents = latents_of_seeds(range(seed, seed + n), self.config.latent_dim)
-        return self.decode(self.prior_latents(latents.to(self.device), labels), labels)
+        latents = self.prior_latents(latents.to(self.device), labels, temperature)
+        return self.decode(latents, labels)
 
     def labels_of_samples(self, numbers: range, label: int | None = None) -> Tensor | None:
         """Labels (len(numbers),) of `sample`'s images of these numbers, None without labels.
@@ -247,9 +253,9 @@ class Model(nn.Module):
     ) -> Tensor:
         """N x n images over two dimensions of the prior at the normal quantiles 0.05 .. 0.95.
 
-        The other dimensions are 0; the `prior_latents` of these draws are decoded. The second of
-        `dims` varies down the rows, the first along them; the first two when left out, and a single
-        one along the rows. Returns (n*n, C, H, W), row by row.
+        The other dimensions are 0; the `prior_latents` of these, at temperature 1, are decoded. The
+        second of `dims` varies down the rows, the first along them; the first two when left out,
+        and a single one along the rows. Returns (n*n, C, H, W), row by row.
         """
         size = self.config.latent_dim
         dims = (0, min(1, size - 1)) if dims is None else dims
@@ -263,7 +269,7 @@ class Model(nn.Module):
         labels = None
         if self.config.num_classes or label is not None:
             labels = torch.full((n * n,), label or 0)
-        return self.decode(self.prior_latents(latents.to(self.device), labels), labels)
+        return self.decode(self.prior_latents(latents.to(self.device), labels, 1.0), labels)
 
     # ── guards ───────────────────────────────────────────────────────────────────────────────
 

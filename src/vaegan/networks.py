@@ -106,23 +106,24 @@ class Decoder(nn.Module):
         return 2 * logits if self.centred else logits
 
 
-class Rows(torch.autograd.Function):
+class Split(torch.autograd.Function):
     """Split along the batch. The gradient lies in memory as x does: torch's own would turn
-    channels-last grids round wherever one part has no gradient.
+    channels-last grids round wherever one part has no gradient. Once differentiable.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, sizes: list[int]) -> tuple[Tensor, ...]:
         """(B, ...) -> parts of these numbers of rows."""
         ctx.set_materialize_grads(False)
-        ctx.sizes = sizes
-        ctx.save_for_backward(x)
+        ctx.sizes, ctx.shape, ctx.stride = sizes, x.shape, x.stride()
+        ctx.options = {"dtype": x.dtype, "device": x.device}
         return x.split(sizes)
 
     @staticmethod
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor, None]:
         """Zeros for the parts without a gradient."""
-        whole = torch.zeros_like(ctx.saved_tensors[0])
+        whole = torch.empty_strided(ctx.shape, ctx.stride, **ctx.options).zero_()
         for part, gradient in zip(whole.split(ctx.sizes), gradients):
             if gradient is not None:
                 part.copy_(gradient)
@@ -141,7 +142,7 @@ class Judgement(NamedTuple):
     def cut(self, sizes: dict[str, int]) -> dict[str, Judgement]:
         """Cut along the batch into the judgements of the kinds of image that lie in it."""
         parts = list(sizes.values())
-        taps = [Rows.apply(feature, parts) for feature in self.features]
+        taps = [Split.apply(feature, parts) for feature in self.features]
         classes = None if self.classes is None else self.classes.split(parts)
         return {
             kind: Judgement(logits, [tap[i] for tap in taps], None if not classes else classes[i])

@@ -34,7 +34,7 @@ class Recipe:
     logvar_limit: float = 10.0
     kl_logvar_limit: float | None = None
     temperature: float = 1.0
-    """Of a prior that is fitted to the codes: that of a VAE/GAN."""
+    """Of a prior that is fitted to the codes; N(0, I) is drawn from as it was trained."""
 
     def objective_for(self, family: Family) -> ObjectiveConfig:
         """The objective of a rung of the ladder.
@@ -45,10 +45,6 @@ class Recipe:
         if family == "vae":
             return self.objective.model_copy(update={"kl_weight": 1.0})
         return self.objective
-
-    def temperature_for(self, family: Family) -> float:
-        """The temperature of a rung of the ladder: N(0, I) is drawn from as it was trained."""
-        return self.temperature if family == "vae-gan" else 1.0
 
     def optimiser_for(self, family: Family) -> OptimiserConfig:
         """The optimiser of a rung of the ladder: a plain GAN may have its own."""

@@ -36,7 +36,12 @@ Numbers = range
 
 
 def write_folder(
-    model: Model, folder: Path, n: int, label: int | None = None, seed: int = 0
+    model: Model,
+    folder: Path,
+    n: int,
+    label: int | None = None,
+    seed: int = 0,
+    temperature: float | None = None,
 ) -> Generator[int, None, None]:
     """Write n samples, a PNG each; yields, after every batch, how many of it were written.
 
@@ -45,7 +50,7 @@ def write_folder(
     a folder of other things or of another model's samples, and for what cannot be written.
     """
     model.labels_of_samples(range(1), label)
-    claim(folder, model)
+    claim(folder, model, temperature)
     places = [folder / name for name in class_folders(model.config.class_names)] or [folder]
     for numbers in batches(n):
         labels = labels_of(model, numbers, label)
@@ -53,7 +58,7 @@ def write_folder(
         paths = [places[y] / f"{seed + k}.png" for y, k in zip(under, numbers)]
         missing = [i for i, path in enumerate(paths) if not whole(path, model.config.image_shape)]
         if missing:  # draw the whole batch though one is missing: its bits depend on the batch
-            pixels = draw(model, numbers, labels, seed)
+            pixels = draw(model, numbers, labels, seed, temperature)
             for i in missing:
                 with replacing(paths[i], sync=False) as temporary:
                     grey = pixels.shape[3] == 1
@@ -63,7 +68,12 @@ def write_folder(
 
 
 def write_array(
-    model: Model, path: Path, n: int, label: int | None = None, seed: int = 0
+    model: Model,
+    path: Path,
+    n: int,
+    label: int | None = None,
+    seed: int = 0,
+    temperature: float | None = None,
 ) -> Generator[int, None, None]:
     """Write n samples into one .npy file; yields, after every batch, how many were written.
 
@@ -89,7 +99,7 @@ def write_array(
             np.lib.format.write_array_header_1_0(file, header)
         for numbers in batches(n):
             labels = labels_of(model, numbers, label)
-            files[0].write(draw(model, numbers, labels, seed).tobytes())
+            files[0].write(draw(model, numbers, labels, seed, temperature).tobytes())
             if labels is not None:
                 files[1].write(labels.astype("<i8").tobytes())
             yield len(numbers)
@@ -125,19 +135,28 @@ def labels_of(model: Model, numbers: Numbers, label: int | None) -> np.ndarray |
     return None if labels is None else labels.cpu().numpy()
 
 
-def draw(model: Model, numbers: Numbers, labels: np.ndarray | None, seed: int) -> np.ndarray:
+def draw(
+    model: Model,
+    numbers: Numbers,
+    labels: np.ndarray | None,
+    seed: int,
+    temperature: float | None = None,
+) -> np.ndarray:
     """The images of these numbers, uint8 (B, H, W, C)."""
     seeds = range(seed + numbers.start, seed + numbers.stop)
-    return sample_pixels(model, latents_of_seeds(seeds, model.config.latent_dim), labels)
+    normal = latents_of_seeds(seeds, model.config.latent_dim)
+    return sample_pixels(model, normal, labels, temperature=temperature)
 
 
 # ── the folder ───────────────────────────────────────────────────────────────────────────────────
 
 
-def claim(folder: Path, model: Model) -> None:
+def claim(folder: Path, model: Model, temperature: float | None) -> None:
     """Make the folder, or see that it holds samples of this model; RunError when it does not."""
     about = folder / "samples.json"
-    ours = {"system": model.config.system, "model_sha256": digest(model)}
+    ours: dict[str, object] = {"system": model.config.system, "model_sha256": digest(model)}
+    if temperature is not None:
+        ours["temperature"] = temperature
     if not about.is_file():
         if folder.exists() and not folder.is_dir():
             raise RunError(f"{folder} is a file: give a folder, or a name that ends in .npy")
@@ -150,7 +169,7 @@ def claim(folder: Path, model: Model) -> None:
     except ValueError:
         theirs = None
     if theirs != ours:
-        raise RunError(f"{folder} holds samples of another model: give a new folder")
+        raise RunError(f"{folder} holds samples of another model or temperature: give a new folder")
 
 
 def digest(model: Model) -> str:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from vaegan.blueprint import parse
-from vaegan.config import RunConfig, family_of, validated, with_overrides
+from vaegan.config import ModelConfig, RunConfig, family_of, validated, with_overrides
 from vaegan.errors import ConfigError, DataError
 from vaegan.presets import recipe_named
 
@@ -55,7 +55,7 @@ def resolve(
             "latent_dim": preset.latent_dim if latent_dim is None else latent_dim,
             "logvar_limit": preset.logvar_limit,
             "kl_logvar_limit": preset.kl_logvar_limit,
-            "temperature": preset.temperature_for(family),
+            "temperature": preset.temperature,
             "architecture": preset.architecture.model_dump(),
         },
         "objective": preset.objective_for(family).model_dump(),
@@ -71,6 +71,14 @@ def resolve(
         )
     for network in config.model.networks:
         config.model.traced(network)
+    if not fitted_prior(config.model):
+        if "model.temperature" in (overrides or {}):
+            raise ConfigError(
+                "--set model.temperature: has no effect where no prior is fitted to the codes; "
+                "give `vaegan sample --temperature`"
+            )
+        model = config.model.model_copy(update={"temperature": 1.0})
+        config = config.model_copy(update={"model": model})
     objective, optimiser = config.objective, config.optimiser
     readers = {parse(line).word for line in config.model.architecture.discriminator}
     if objective.label_weight and conditional and "gan" in system and "classes" not in readers:
@@ -87,6 +95,11 @@ def resolve(
         if ignored:
             raise ConfigError(f"--set {key}: has no effect on system {system!r} ({recipe})")
     return config
+
+
+def fitted_prior(model: ModelConfig) -> bool:
+    """Whether samples are drawn through couplings that are fitted to the codes."""
+    return any(line.layer.word == "coupling" for line in model.traced("decoder"))
 
 
 @dataclass(frozen=True)

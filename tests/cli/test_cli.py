@@ -16,6 +16,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 import vaegan as package
@@ -23,6 +24,7 @@ from vaegan.cli import VERBS, app
 from vaegan.evaluation.scores import Scores
 from vaegan.images import read_image_files, to_pixels
 from vaegan.model import Model
+from vaegan.randomness import latents_of_seeds
 from vaegan.rundir import RunDirectory
 
 ALL_VERBS = [verb for group in VERBS.values() for verb in group]
@@ -182,18 +184,25 @@ def test_sample_by_label_has_a_name_of_its_own(works: Any, trained: Any, tmp_pat
     assert picture(drawn[0]).shape[0] > 3 * picture(drawn[1]).shape[0]
 
 
-def test_a_temperature_changes_the_samples(works: Any, trained: Any, tmp_path: Path) -> None:
+def test_samples_at_a_temperature(works: Any, trained: Any, tmp_path: Path) -> None:
     run = copy_of(trained("cgan"), tmp_path / "run")
-    usual, same, bold = (
-        np.load(works("sample", run, "--n", 6, *extra, "--to", tmp_path / name).paths[0])
-        for name, extra in {
-            "usual.npy": (),
-            "same.npy": ("--temperature", 1),
-            "bold.npy": ("--temperature", 3),
-        }.items()
-    )
-    assert np.array_equal(usual, same)
-    assert not np.array_equal(usual, bold)
+    usual = works("sample", run).paths[0]
+    before = usual.read_bytes()
+    bold = works("sample", run, "--temperature", 3).paths[0]
+    assert bold.name == "samples-t3.png"
+    assert usual.read_bytes() == before
+
+    works("sample", run, "--n", 6, "--temperature", 3, "--to", tmp_path / "bold.npy")
+    model = Model.from_pretrained(run)
+    labels = torch.arange(6) % model.config.num_classes
+    latents = 3 * latents_of_seeds(range(6), model.config.latent_dim)
+    assert np.array_equal(np.load(tmp_path / "bold.npy"), to_pixels(model.decode(latents, labels)))
+
+    folder = tmp_path / "folder"
+    works("sample", run, "--n", 2, "--temperature", 3, "--to", folder)
+    ended = process("sample", run, "--n", 2, "--to", folder, cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "another model or temperature" in ended.stderr
 
 
 def test_samples_themselves(works: Any, trained: Any, tmp_path: Path) -> None:

@@ -156,7 +156,7 @@ def test_a_column_label_wraps_before_it_turns():
 
 
 def test_a_row_label_of_two_lines_stays_below_the_margin():
-    layout = plan((1, 1, 16, 16), row_labels=["33333333333W ああ"], gap=2)
+    layout = plan((1, 1, 16, 16), row_labels=["33333333333W ああ"], gap=2, scale=2)
     assert len(layout.lines) == 2
     assert_sound(layout)
 

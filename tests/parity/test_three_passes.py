@@ -16,6 +16,7 @@ from torch import nn
 
 from vaegan.config import SYSTEMS
 from vaegan.data.batches import Batches
+from vaegan.layers import GroupNorm, UpsampledConv
 from vaegan.model import Model
 from vaegan.objectives import Draws, Objective
 from vaegan.presets import PRIOR, RECIPES
@@ -149,6 +150,7 @@ def test_networks_with_obvious_layers_are_the_same_function(configure, data_of, 
     config = configure("cvae-gan", recipe, batch=5)
     model, objective, batch, draws = prepared(config, data_of(config))
     obvious = plainly(model)
+    assert not any(isinstance(p, (GroupNorm, UpsampledConv)) for p in obvious.modules())
     for part in obvious.modules():  # PyTorch's refreshes its estimate in every pass; not here
         if type(part).__name__ == "_SpectralNorm":
             part.eval()
@@ -166,6 +168,13 @@ def test_networks_with_obvious_layers_are_the_same_function(configure, data_of, 
         assert len(ours) == len(theirs) and largest > 0
         for our, their in zip(ours, theirs):
             torch.testing.assert_close(our, their, rtol=1e-9, atol=1e-9 * largest)
+
+
+def test_obvious_dropout_is_that_of_torch_and_as_awake_as_ours(configure):
+    model = Model(configure("cvae-gan", "tutorial").model)
+    for awake in (True, False):
+        parts = [p for p in plainly(model.train(awake)).modules() if isinstance(p, nn.Dropout)]
+        assert parts and all(type(p) is nn.Dropout and p.training == awake for p in parts)
 
 
 @pytest.mark.parametrize("recipe", ["dense", "default", "tutorial"])

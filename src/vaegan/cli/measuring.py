@@ -139,6 +139,8 @@ def kept(opened: Opened, dataset: Dataset, judge: Judge, n: int, seed: int) -> S
         "another judge": scores.about.get("extractor_digest") != judge.about["sha256"],
         "another vaegan": scores.about.get("vaegan_version") != __version__,
         "another --n": scores.about.get("asked_images") != n,
+        "another temperature": scores.about.get("temperature", 1.0)
+        != opened.model.config.temperature,
         "other seeds": seed not in scores.about.get("seeds", []),
         "an earlier state of the model": file.stat().st_mtime < opened.run.weights.stat().st_mtime
         or trained.get("step") != (rows[-1]["step"] if rows else None),

@@ -33,7 +33,7 @@ def sample(
     temperature: Annotated[
         float | None,
         Parameter(
-            help="How varied: 1 draws as the codes lie, more is bolder, less more usual; the "
+            help="How varied: 1 draws from the prior itself, more is bolder, less more usual; the "
             "model's own when left out.",
             validator=validators.Number(gt=0, lte=4),
         ),
@@ -73,24 +73,25 @@ def sample(
         )
     where = device_named(device or ("cpu" if to is None else "auto"))
     opened = open_run(run, device=where)
-    if temperature is not None:
-        own = opened.model.config
-        opened.model.config = own.model_copy(update={"temperature": temperature})
     if to is not None:
-        return write_samples(opened, to, n, label, seed)
-    picture = gallery.samples(opened.model, label, n, seed, invert=inverted(opened))
-    write(picture, opened, "samples" if label is None else f"samples-{label}", out)
+        return write_samples(opened, to, n, label, seed, temperature)
+    picture = gallery.samples(opened.model, label, n, seed, temperature, invert=inverted(opened))
+    name = "samples" if label is None else f"samples-{label}"
+    write(picture, opened, name if temperature is None else f"{name}-t{temperature:g}", out)
     return 0
 
 
-def write_samples(opened: Opened, to: Path, n: int, label: int | None, seed: int) -> int:
+def write_samples(
+    opened: Opened, to: Path, n: int, label: int | None, seed: int, temperature: float | None
+) -> int:
     """Write n images with a progress bar, and print where they are; exit code 130 on Ctrl-C."""
     from vaegan.batching import BATCH
     from vaegan.cli.progress import tracked
     from vaegan.sampling import labels_beside, write_array, write_folder
 
     array = to.suffix.lower() == ".npy"
-    writing = (write_array if array else write_folder)(opened.model, to, n, label, seed)
+    write = write_array if array else write_folder
+    writing = write(opened.model, to, n, label, seed, temperature)
     began, written = time.perf_counter(), 0
     try:
         with closing(writing) as batches:

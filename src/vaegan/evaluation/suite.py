@@ -107,6 +107,7 @@ def described(bench: Bench) -> dict[str, Any]:
     return {
         "system": config.system,
         "latent_dim": config.latent_dim,
+        "temperature": config.temperature,
         "data": bench.dataset.name,
         "data_fingerprint": bench.dataset.fingerprint,
         "extractor": f"judge-{judge.about['data']}-{judge.task}",
