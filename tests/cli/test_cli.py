@@ -100,6 +100,7 @@ def test_train_takes_every_flag(works: Any, tmp_path: Path) -> None:
         "latent_dim": 3,
         "logvar_limit": 10.0,
         "kl_logvar_limit": None,
+        "temperature": 1.0,
         "architecture": 0,
         "class_names": 0,
     }

@@ -71,7 +71,9 @@ class Planted:
         mean = torch.from_numpy(np.stack(known))
         return Posterior(mean, torch.full_like(mean, -6.0))
 
-    def prior_latents(self, normal: Tensor, labels: Tensor | None = None) -> Tensor:
+    def prior_latents(
+        self, normal: Tensor, labels: Tensor | None = None, temperature: float | None = None
+    ) -> Tensor:
         """The prior is N(0, I)."""
         return normal
 

@@ -90,8 +90,8 @@ def write_samples(
     from vaegan.sampling import labels_beside, write_array, write_folder
 
     array = to.suffix.lower() == ".npy"
-    write = write_array if array else write_folder
-    writing = write(opened.model, to, n, label, seed, temperature)
+    writer = write_array if array else write_folder
+    writing = writer(opened.model, to, n, label, seed, temperature)
     began, written = time.perf_counter(), 0
     try:
         with closing(writing) as batches:
