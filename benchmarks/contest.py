@@ -80,9 +80,9 @@ class Contest:
         """The contender that the others are compared with."""
         return next(iter(self.laps))
 
-    def ratio(self, name: str) -> Ratio:
-        """How many times faster than the base."""
-        return ratio(self.laps[self.base], self.laps[name])
+    def ratio(self, name: str, base: str | None = None) -> Ratio:
+        """How many times faster than the base, or than another contender."""
+        return ratio(self.laps[base or self.base], self.laps[name])
 
     def tree(self) -> dict[str, Any]:
         """All of it as plain JSON."""

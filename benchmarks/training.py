@@ -56,8 +56,7 @@ def _race(finding: Finding, setting: Setting, system: str) -> None:
     finding.contests.append(contest)
     for base in filter(None, (contest.base, peer)):
         for precision in AIMS if base == contest.base else ("bf16",):
-            ours = f"vaegan, {precision}"
-            found = Contest("", {base: laps[base], ours: laps[ours]}).ratio(ours).value
+            found = contest.ratio(f"vaegan, {precision}", base).value
             what = f"{system} in {precision}, times {base}"
             finding.targets.append(Target(what, AIMS[precision], found))
 

@@ -40,8 +40,7 @@ def measure(setting: Setting) -> Finding:
     finding.contests.append(contest)
     for base, aims in ((contest.base, AIMS), (original, ORIGINAL)):
         for precision, aim in aims.items() if base else ():
-            ours = f"vaegan, {precision}"
-            found = Contest("", {base: laps[base], ours: laps[ours]}).ratio(ours).value
+            found = contest.ratio(f"vaegan, {precision}", base).value
             finding.targets.append(Target(f"{precision}, times {base}", aim, found))
     return finding
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from vaegan import layers
+from vaegan import layers, norms
 from vaegan.batching import Results, in_batches
 from vaegan.config import FORMAT_VERSION, ModelConfig, NetworkName, read_config, validated
 from vaegan.errors import DataError, RunError, Unsupported
@@ -48,7 +48,7 @@ class Model(nn.Module):
                 if network is not None:
                     layers.initialise(network, arch.initial)
             if self.discriminator is not None and arch.spectral_norm:
-                layers.normalise_spectrally(self.discriminator)
+                norms.normalise_spectrally(self.discriminator)
         # Channels-last is the fastest layout for convolutions, on CPUs and on GPUs.
         self.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
 

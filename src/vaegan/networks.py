@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from vaegan import layers
+from vaegan import layers, norms
 from vaegan.blueprint import Traced
 from vaegan.config import ModelConfig
 from vaegan.prior import Prior
@@ -49,9 +49,9 @@ class Stack(nn.Module):
         classes: Tensor | None = None
         stages = list(self.stages)
         for stage, before, after in zip(stages, [None, *stages], [*stages[1:], None]):
-            if isinstance(stage, layers.GroupNorm):
+            if isinstance(stage, norms.GroupNorm):
                 x = stage(x, after.terms(labels) if isinstance(after, layers.Film) else None)
-            elif isinstance(stage, layers.Film) and isinstance(before, layers.GroupNorm):
+            elif isinstance(stage, layers.Film) and isinstance(before, norms.GroupNorm):
                 continue  # it is in the norm
             elif isinstance(stage, layers.Tap):
                 taps.append(stage(x))
@@ -167,4 +167,4 @@ class Discriminator(nn.Module):
     def refresh(self) -> None:
         """Bring the spectral norms up to date; called once a training step."""
         if self.spectral:
-            layers.refresh_spectra(self)
+            norms.refresh_spectra(self)

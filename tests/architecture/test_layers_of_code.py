@@ -27,6 +27,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 LAYERS = (
     "errors randomness pretrained batching",
     "ranks devices images files posterior prior blueprint",
+    "norms",
     "data config layers losses",
     "presets schedules networks rundir checkpoint alarms metrics figures",
     "settings model",

@@ -140,7 +140,8 @@ def test_batch_norm_over_ranks_is_as_exact_as_in_one(tmp_path) -> None:
     """Of numbers far from 0, a difference of means of squares would have no digit left."""
     texts = said(
         tmp_path,
-        "from vaegan.layers import BatchNorm, look_across",
+        "from vaegan.layers import look_across",
+        "from vaegan.norms import BatchNorm",
         "x = 1000 + 0.1 * torch.randn(64, 3, generator=torch.Generator().manual_seed(0))",
         "with joined('cpu') as ranks:",
         "    one, many = BatchNorm(3), BatchNorm(3)",
