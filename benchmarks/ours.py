@@ -10,6 +10,7 @@ from benchmarks.machine import resident
 from benchmarks.operators import launches, synchronisations, work_of
 from benchmarks.subject import Subject
 from benchmarks.worker import serve
+from vaegan.allocator import keep_memory
 from vaegan.ranks import Ranks
 from vaegan.trainer import Trainer
 from vaegan.training import trainer_for
@@ -25,6 +26,7 @@ def trainer_of(subject: Subject, folder: Path) -> Trainer:
 
 def main() -> None:
     subject = Subject.given()
+    keep_memory()  # as `vaegan train` does
     with tempfile.TemporaryDirectory() as folder:
         trainer = trainer_of(subject, Path(folder))
         serve(

@@ -25,7 +25,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 
 # A module imports from rows above its own, and a package's modules also from one another.
 LAYERS = (
-    "errors randomness pretrained batching",
+    "errors randomness pretrained batching allocator",
     "ranks devices images files posterior prior blueprint",
     "norms",
     "data config layers losses",

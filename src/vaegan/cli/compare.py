@@ -89,6 +89,7 @@ def compare(
     settings
         Any other setting for every run, such as `--set objective.kl_weight=2`.
     """
+    from vaegan.allocator import keep_memory
     from vaegan.devices import device_named
     from vaegan.evaluation.grouping import headings
     from vaegan.rundir import RunDirectory
@@ -110,6 +111,7 @@ def compare(
             f"{', '.join(training)}: how to train, but these runs are finished; leave out one or "
             "the other"
         )
+    keep_memory()
     if threads:
         import torch
 

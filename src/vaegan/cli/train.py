@@ -105,12 +105,14 @@ def train(
     dataset, source = load_resized(
         data, image_size or preset.image_size
     )  # before torch, it is slow
+    from vaegan.allocator import keep_memory
     from vaegan.devices import device_named, precision_named
     from vaegan.ranks import joined
     from vaegan.rundir import RunDirectory
     from vaegan.settings import Budget, resolve
     from vaegan.training import follow
 
+    keep_memory()
     if threads:
         import torch
 
