@@ -103,5 +103,8 @@ def growth(grids: list[dict[str, Any]]) -> Image.Image:
 
 
 def _short(value: float) -> str:
-    """10000 -> "10k"; small numbers as they are."""
-    return f"{value / 1000:g}k" if value >= 1000 else f"{value:g}"
+    """10000 -> "10k", a million -> "1M"; small numbers as they are."""
+    for size, letter in ((1_000_000, "M"), (1_000, "k")):
+        if value >= size:
+            return f"{value / size:g}{letter}"
+    return f"{value:g}"
