@@ -17,12 +17,6 @@ QUESTION = "A step beside its bare convolutions and products"
 AIM = 70.0
 SHOWN = 12
 Rate = tuple[str, str, str, float | None, float]
-# The limit is not to be lowered by the allocator handing pages back and forth.
-KEPT = {
-    "MALLOC_TRIM_THRESHOLD_": str(1 << 30),
-    "MALLOC_MMAP_THRESHOLD_": str(1 << 25),
-    "MALLOC_TOP_PAD_": str(1 << 26),
-}
 
 
 def measure(setting: Setting) -> Finding:
@@ -58,9 +52,7 @@ def _measure(
     """A recipe in a precision: the contest with its bare operators, and where its time goes."""
     recipe, precision, threads = subject.recipe, subject.precision, setting.threads
     with ExitStack() as stack:
-        bare = stack.enter_context(
-            Worker("bare", subject.spec(), threads=threads, environment=KEPT)
-        )
+        bare = stack.enter_context(Worker("bare", subject.spec(), threads=threads))
         step = stack.enter_context(Worker("ours", subject.spec(), threads=threads))
         laps = alternate(
             {"bare operators": bare.lap, "vaegan": step.lap}, setting.rounds, setting.warmup

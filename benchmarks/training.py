@@ -10,11 +10,13 @@ from benchmarks.setting import Setting
 from benchmarks.subject import Subject
 from benchmarks.worker import NotRun, Worker
 
-__all__ = ["EVERYONE", "measure"]
+__all__ = ["EVERYONE", "TOGETHER", "measure"]
 
 QUESTION = "Training the default recipe"
 AIMS = {"bf16": 4.0, "fp32": 2.0}
-EVERYONE = {"schedule.kind": "together", "optimiser.muon": "[]"}
+TOGETHER = {"schedule.kind": "together"}
+"""All networks step at every step, whoever is winning."""
+EVERYONE = TOGETHER | {"optimiser.muon": "[]"}
 """What makes the work of a step the same in every program: all networks step, and by Adam."""
 NOTE = (
     "All networks step at every step and by Adam, in every program. In a real run the equilibrium "
@@ -41,7 +43,7 @@ def _race(finding: Finding, setting: Setting, system: str) -> None:
         for precision in ("fp32", "bf16"):
             worker = Worker("ours", spec | {"precision": precision}, threads=threads)
             workers[f"vaegan, {precision}"] = stack.enter_context(worker)
-        recipe = spec | {"precision": "bf16", "overrides": {"schedule.kind": "together"}}
+        recipe = spec | {"precision": "bf16", "overrides": TOGETHER}
         muon = Worker("ours", recipe, threads=threads)
         workers["vaegan, bf16, Muon"] = stack.enter_context(muon)
         if system == "vae-gan":

@@ -36,7 +36,6 @@ class Worker:
         *,
         threads: int,
         python: str = sys.executable,
-        environment: Mapping[str, str] | None = None,
     ):
         self.errors = tempfile.TemporaryFile("w+", encoding="utf-8")  # noqa: SIM115
         own = {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
@@ -49,7 +48,7 @@ class Worker:
                 stderr=self.errors,
                 text=True,
                 cwd=ROOT,
-                env={**os.environ, **own, **(environment or {})},
+                env={**os.environ, **own},
             )
         except OSError as error:
             self.errors.close()

@@ -48,6 +48,42 @@ def same(ours, theirs, network):
     return bool((a - b).norm() <= 1e-5 * a.norm())
 
 
+# ── how often a network runs ─────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("candidates", "judged", "passes", "graphs"),
+    [
+        (EVERYONE, 0.0, (1, 2, 3), 3),
+        (EVERYONE, 0.5, (1, 2, 3), 3),
+        (GENERATOR, 0.0, (1, 2, 3), 2),  # originals are constants
+        (DISCRIMINATOR, 0.5, (1, 2, 3), 3),
+        (DISCRIMINATOR, 0.0, (1, 1, 2), 2),  # nobody asks for reconstructions
+    ],
+)
+def test_no_network_runs_for_nothing(configure, prepare, candidates, judged, passes, graphs):
+    """Encoder once; decoder and D once for reconstructions, once for all else; D for originals.
+
+    `graphs`: passes of D that are recorded, to be differentiated.
+    """
+    model, objective, batch, draws = prepare(
+        configure(objective__reconstruction_weight=judged, objective__similarity_weight=1.0)
+    )
+    runs, recorded = dict.fromkeys(model.config.networks, 0), []
+
+    def counted(network, given, judgement):
+        name = next(name for name in runs if model.network(name) is network)
+        runs[name] += 1
+        if name == "discriminator":
+            recorded.append(judgement.logits.requires_grad)
+
+    for name in runs:
+        model.network(name).register_forward_hook(counted)
+    objective(batch, draws, candidates)
+    assert (runs["encoder"], runs["decoder"], runs["discriminator"]) == passes
+    assert sum(recorded) == graphs
+
+
 # ── whom a gradient reaches ──────────────────────────────────────────────────────────────────────
 
 

@@ -6,20 +6,20 @@ import ctypes
 
 __all__ = ["keep_memory"]
 
-# Names in glibc's malloc.h.
+# Names and numbers of glibc's malloc.h; old versions take no threshold above 32 MiB.
 TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3
-NEVER, LARGEST = -1, 2**31 - 1
+NEVER, THRESHOLDS = -1, (2**31 - 1, 32 << 20)
 
 
 def keep_memory() -> bool:
     """Have this process keep what it frees until it ends; False where that cannot be set.
 
-    By default glibc maps every block of more than 32 MiB anew, and hands it back when it is freed:
-    a step on large images spends a fifth to a third of its time waiting for the kernel to clear
-    pages. In exchange, what the process holds stays at its peak. Other C libraries stay as they
-    are.
+    By default glibc hands the free end of its heap back, and maps every block of more than 32 MiB
+    anew: a step on large images waits for the kernel to clear pages. In exchange, what the process
+    holds stays at its peak. Other C libraries stay as they are.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
     if mallopt is None:
         return False
-    return bool(mallopt(MMAP_THRESHOLD, LARGEST)) and bool(mallopt(TRIM_THRESHOLD, NEVER))
+    kept = bool(mallopt(TRIM_THRESHOLD, NEVER))
+    return any(mallopt(MMAP_THRESHOLD, size) for size in THRESHOLDS) and kept

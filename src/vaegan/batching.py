@@ -10,7 +10,7 @@ from torch import Tensor
 __all__ = ["BATCH", "Results", "in_batches"]
 
 BATCH = 128
-"""What a layer makes of so many 28 x 28 images still fits into a core's cache."""
+"""What a layer makes of so many 28 x 28 images still fits into most processors' last cache."""
 
 Results = tuple[Tensor | None, ...]
 

@@ -49,7 +49,7 @@ class BatchNorm(nn.BatchNorm2d):
 class GroupNorm(nn.GroupNorm):
     """Group normalisation (Wu & He 2018), in single precision whatever the rest is in.
 
-    A film that follows is folded into it: one pass over the grid does both.
+    A film that follows is folded into it, and takes no pass over the grid of its own.
     """
 
     def forward(self, input: Tensor, film: tuple[Tensor, Tensor] | None = None) -> Tensor:
@@ -84,7 +84,7 @@ def normalised(
 
 
 class Normalised(torch.autograd.Function):
-    """`normalised` with a backward pass of its own, twice over the grid; once differentiable."""
+    """`normalised` with a backward pass of its own; once differentiable."""
 
     @staticmethod
     def forward(
@@ -124,7 +124,7 @@ def _rows(x: Tensor) -> Tensor:
 
 
 def _unrowed(rows: Tensor, like: Tensor) -> Tensor:
-    """(B, points, C) -> (B, C, ...), of the shape and type of `like`; no copy of its own."""
+    """(B, points, C) -> (B, C, ...), of the shape and type of `like`."""
     return rows.to(like.dtype).view(len(like), *like.shape[2:], like.shape[1]).movedim(-1, 1)
 
 

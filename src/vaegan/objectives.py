@@ -1,9 +1,10 @@
 """Four objectives on one pass: for each network, the loss THAT network minimises.
 
 The three losses of a VAE/GAN share their forward passes: no network runs again on the same images
-for another's loss. They are told apart when gradients are taken: each loss is differentiated with
-respect to its own network's parameters only (`Evaluation.backward`), so that the gradient of L_GAN
-never reaches the encoder and the similarity never reaches the discriminator.
+for another's loss (but the discriminator, where a similarity wants it without dropout). They are
+told apart when gradients are taken: each loss is differentiated with respect to its own network's
+parameters only (`Evaluation.backward`), so that the gradient of L_GAN never reaches the encoder and
+the similarity never reaches the discriminator.
 
     encoder         similarity + KL
     decoder         gamma similarity + adversarial term     (its prior: -log p of the codes)
@@ -166,7 +167,7 @@ class Objective:
         """Decoder against discriminator on samples from the prior (Goodfellow et al. 2014)."""
         with torch.set_grad_enabled("decoder" in candidates):
             fake = self.model.decoder(draws.prior, batch.labels).sigmoid()
-        real = self._judge(batch.images, batch.labels, draws)
+        real = self._judged_real(batch, draws, candidates)
         judged = {"prior": self._judge(fake, batch.labels, draws)}
         asked = {"real": batch.labels, "prior": batch.labels}
         discriminator, fooling, values = self._game(real, judged, asked)
@@ -186,6 +187,7 @@ class Objective:
         """
         config, model = self.config, self.model
         learning = bool({"encoder", "decoder"} & candidates)
+        rebuilding = learning or config.reconstruction_weight > 0
         gamma, weight = config.similarity_weight, config.adversarial_weight
         disputed = config.reconstruction_weight * weight > 0
         together = not disputed and gamma > 0
@@ -194,15 +196,18 @@ class Objective:
         with torch.set_grad_enabled(learning):
             posterior = model.encode(batch.images, batch.labels)
             latents = posterior.sample(noise=draws.posterior)
-            entering = _scaled(latents, 1 / gamma) if together else latents
-            rebuilt = model.decoder(entering, batch.labels)
+            if rebuilding:
+                entering = _scaled(latents, 1 / gamma) if together else latents
+                rebuilt = model.decoder(entering, batch.labels)
+                reconstruction = rebuilt.sigmoid()
             made_of, made_codes, made_labels = self._fakes(batch, draws, latents.detach())
             made = model.decoder(made_codes, made_labels).sigmoid()
-            reconstruction = rebuilt.sigmoid()
 
         # Judge originals, reconstructions, and all that has no original, in a pass each.
-        real = self._judge(batch.images, batch.labels, draws)
-        judged = {"reconstruction": self._judge(reconstruction, batch.labels, draws)}
+        real = self._judged_real(batch, draws, candidates)
+        judged = {}
+        if rebuilding:
+            judged["reconstruction"] = self._judge(reconstruction, batch.labels, draws)
         judged |= self._judge(made, made_labels, draws).cut(made_of)
         asked = {"real": batch.labels, "reconstruction": batch.labels}
         asked |= _cut(made_labels, made_of)
@@ -215,11 +220,11 @@ class Objective:
         # Weigh what encoder and decoder minimise.
         kl = self._mean(posterior.kl())
         similarity = self._similarity(batch, draws, reconstruction, real, judged["reconstruction"])
-        rebuilding, extra = similarity, torch.zeros_like(kl)
+        distance, extra = similarity, torch.zeros_like(kl)
         values |= {"kl": kl, "similarity": similarity}
         if config.pixel_weight:
             values["pixel"] = self._mean(losses.pixel(rebuilt, batch.images, config.pixel_loss))
-            rebuilding = rebuilding + config.pixel_weight * values["pixel"]
+            distance = distance + config.pixel_weight * values["pixel"]
         if config.cycle_weight:
             cycle = self._cycle(made, made_codes, made_labels)
             values["cycle"] = self._mean(cycle)
@@ -238,8 +243,8 @@ class Objective:
             codes = latents.detach()
             fit = self._mean(model.decoder.prior.negative_log_density(codes, batch.labels))
             values["prior_nll"] = fit
-        encoder = rebuilding + config.kl_weight * kl + extra
-        decoder = gamma * rebuilding + game_term + extra + fit
+        encoder = distance + config.kl_weight * kl + extra
+        decoder = gamma * distance + game_term + extra + fit
         values |= {"encoder_loss": encoder, "decoder_loss": decoder}
         if together:
             shares.append((GENERATOR, decoder + config.kl_weight * kl))
@@ -276,6 +281,11 @@ class Objective:
         assert self.model.discriminator is not None
         judgement: Judgement = self.model.discriminator(self._moved(images, draws.shift), labels)
         return judgement
+
+    def _judged_real(self, batch: Batch, draws: Draws, candidates: Set[NetworkName]) -> Judgement:
+        """The batch's own images: constants to all but the discriminator."""
+        with torch.set_grad_enabled("discriminator" in candidates):
+            return self._judge(batch.images, batch.labels, draws)
 
     def _similarity(
         self,

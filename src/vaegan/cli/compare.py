@@ -14,7 +14,7 @@ from cyclopts import Parameter, validators
 from vaegan.cli.evaluate import Images, listed
 from vaegan.cli.loading import open_run
 from vaegan.cli.measuring import Judges, measured_once
-from vaegan.cli.train import Positive, overrides
+from vaegan.cli.train import Positive, overrides, own_process
 from vaegan.errors import ConfigError, RunError, TrainingDiverged
 
 if TYPE_CHECKING:
@@ -89,7 +89,6 @@ def compare(
     settings
         Any other setting for every run, such as `--set objective.kl_weight=2`.
     """
-    from vaegan.allocator import keep_memory
     from vaegan.devices import device_named
     from vaegan.evaluation.grouping import headings
     from vaegan.rundir import RunDirectory
@@ -111,11 +110,7 @@ def compare(
             f"{', '.join(training)}: how to train, but these runs are finished; leave out one or "
             "the other"
         )
-    keep_memory()
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
+    own_process(threads)
     outdir = outdir or Path("runs") / "compare"
     judges = Judges(cache)
     if runs:

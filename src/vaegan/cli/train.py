@@ -105,18 +105,13 @@ def train(
     dataset, source = load_resized(
         data, image_size or preset.image_size
     )  # before torch, it is slow
-    from vaegan.allocator import keep_memory
     from vaegan.devices import device_named, precision_named
     from vaegan.ranks import joined
     from vaegan.rundir import RunDirectory
     from vaegan.settings import Budget, resolve
     from vaegan.training import follow
 
-    keep_memory()
-    if threads:
-        import torch
-
-        torch.set_num_threads(threads)
+    own_process(threads)
     with joined(device_named(device)) as ranks:
         if not ranks.leads:
             if not dry_run:
@@ -193,6 +188,17 @@ def lead(
         print("stopped and saved; the same command goes on from here", file=sys.stderr)
         return 128 + outcome.interrupted_by
     return 0
+
+
+def own_process(threads: int | None) -> None:
+    """Set this process up for training: its threads, and memory that it keeps."""
+    import torch
+
+    from vaegan.allocator import keep_memory
+
+    keep_memory()
+    if threads:
+        torch.set_num_threads(threads)
 
 
 def overrides(pairs: list[str]) -> dict[str, str]:
