@@ -84,6 +84,18 @@ def test_no_network_runs_for_nothing(configure, prepare, candidates, judged, pas
     assert sum(recorded) == graphs
 
 
+@pytest.mark.parametrize(("candidates", "passes"), [(EVERYONE, 5), (GENERATOR, 4)])
+def test_originals_are_judged_once_unless_with_and_without_dropout(
+    configure, prepare, candidates, passes
+):
+    """D with dropout for the game, without for the similarity: originals twice if it learns."""
+    model, objective, batch, draws = prepare(configure("cvae-gan", "tutorial-fixed"))
+    runs = []
+    model.discriminator.register_forward_hook(lambda *_: runs.append(1))
+    objective(batch, draws, candidates)
+    assert len(runs) == passes
+
+
 # ── whom a gradient reaches ──────────────────────────────────────────────────────────────────────
 
 
@@ -279,7 +291,8 @@ def test_dropout_is_off_in_the_similarity_unless_asked_for(configure, prepare):
             assert values["similarity"] > 1e-3
         else:
             assert values["similarity"] == pytest.approx(0, abs=1e-6)
-        assert all(dropout.training for dropout in objective.dropouts)
+        dropouts = [p for p in model.discriminator.modules() if isinstance(p, nn.Dropout)]
+        assert dropouts and all(dropout.training for dropout in dropouts)
 
 
 def test_transferred_images_keep_the_code_and_change_the_label(configure, prepare):

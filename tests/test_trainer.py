@@ -232,6 +232,25 @@ def test_learning_rates_follow_the_budget(configure, trainer_of):
     assert all(torch.equal(a, b) for a, b in zip(before, trainer.model.parameters()))
 
 
+@pytest.mark.parametrize(
+    ("precision", "inside"), [("bf16", torch.bfloat16), ("fp32", torch.float32)]
+)
+def test_half_precision_is_for_activations_alone(configure, trainer_of, precision, inside):
+    config = configure("cvae-gan", "default").model_copy(update={"precision": precision})
+    trainer = trainer_of(config)
+    seen, judged = [], []
+    for network in (trainer.model.encoder, trainer.model.decoder, trainer.model.discriminator):
+        for part in network.modules():
+            if isinstance(part, torch.nn.Conv2d):
+                part.register_forward_hook(lambda _, given, made: seen.append(made.dtype))
+    trainer.model.discriminator.register_forward_hook(lambda _, g, made: judged.append(made))
+    trainer.step()
+    assert set(seen) == {inside}
+    assert {j.logits.dtype for j in judged} | {j.classes.dtype for j in judged} == {torch.float32}
+    kept = [*trainer.tensors().values(), *(p.grad for p in trainer.model.parameters())]
+    assert {t.dtype for t in kept if t is not None and t.is_floating_point()} == {torch.float32}
+
+
 def test_the_average_follows_the_model(configure, trainer_of):
     trainer = trainer_of(configure("cvae-gan", "dense", optimiser__ema_decay=0.5))
     expected = {name: t.detach().clone() for name, t in trainer.model.named_parameters()}

@@ -121,7 +121,9 @@ class Objective:
         self.config = config
         self.ranks = ranks
         networks = [] if model.discriminator is None else model.discriminator.modules()
-        self.dropouts = [part for part in networks if isinstance(part, nn.Dropout)]
+        dropouts = [part for part in networks if isinstance(part, nn.Dropout)]
+        self.muffled = [] if config.similarity_dropout else dropouts
+        """The discriminator's dropouts, when the similarity is measured without them."""
 
     def __call__(self, batch: Batch, draws: Draws, candidates: Set[NetworkName]) -> Evaluation:
         """One forward pass of everything that the `candidates` may need gradients of.
@@ -219,7 +221,9 @@ class Objective:
 
         # Weigh what encoder and decoder minimise.
         kl = self._mean(posterior.kl())
-        similarity = self._similarity(batch, draws, reconstruction, real, judged["reconstruction"])
+        similarity = self._similarity(
+            *(batch, draws, candidates, reconstruction, real, judged["reconstruction"])
+        )
         distance, extra = similarity, torch.zeros_like(kl)
         values |= {"kl": kl, "similarity": similarity}
         if config.pixel_weight:
@@ -283,26 +287,33 @@ class Objective:
         return judgement
 
     def _judged_real(self, batch: Batch, draws: Draws, candidates: Set[NetworkName]) -> Judgement:
-        """The batch's own images: constants to all but the discriminator."""
-        with torch.set_grad_enabled("discriminator" in candidates):
+        """The batch's own images: constants to all but the discriminator.
+
+        While it does not learn they are judged once, as the similarity wants them.
+        """
+        if "discriminator" in candidates:
+            return self._judge(batch.images, batch.labels, draws)
+        with torch.no_grad(), _switched_off(self.muffled):
             return self._judge(batch.images, batch.labels, draws)
 
     def _similarity(
         self,
         batch: Batch,
         draws: Draws,
+        candidates: Set[NetworkName],
         reconstruction: Tensor,
         real: Judgement,
         fake: Judgement,
     ) -> Tensor:
         """Larsen's learned similarity of images and reconstructions, averaged over the batch.
 
-        It is measured without dropout, in a pass of its own if there is any, so that d(x, x) = 0.
+        It is measured without dropout, in passes of its own if there is any, so that d(x, x) = 0.
         """
         config = self.config
-        if self.dropouts and not config.similarity_dropout:
-            with _switched_off(self.dropouts):
-                real = self._judge(batch.images, batch.labels, draws)
+        if self.muffled:
+            with _switched_off(self.muffled):
+                if "discriminator" in candidates:
+                    real = self._judge(batch.images, batch.labels, draws)
                 fake = self._judge(reconstruction, batch.labels, draws)
         pixels = batch.images[0].numel() if config.similarity_normalised else 0
         return self._mean(

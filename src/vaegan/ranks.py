@@ -20,7 +20,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from vaegan.errors import ConfigError
+from vaegan.errors import ConfigError, RunError
 
 __all__ = ["ALONE", "Ranks", "joined"]
 
@@ -30,7 +30,8 @@ class Ranks:
     """Which of how many processes this is, and on which `device` it computes.
 
     Every method is a collective call when there are several ranks:
-    all make the same calls in the same order. Alone, they return what they are given.
+    all make the same calls in the same order. Alone, they return what they are given. Raises
+    RunError when another process is gone.
     """
 
     rank: int = 0
@@ -60,7 +61,7 @@ class Ranks:
         if self.world == 1 or not gradients:
             return
         flat = torch.cat([gradient.flatten() for gradient in gradients])
-        dist.all_reduce(flat)
+        _reduce(flat)
         parts = flat.div_(self.world).split([gradient.numel() for gradient in gradients])
         shaped = [part.view_as(gradient) for part, gradient in zip(parts, gradients)]
         torch._foreach_copy_(list(gradients), shaped)
@@ -70,7 +71,7 @@ class Ranks:
         if self.world == 1:
             return number
         value = torch.tensor(number, dtype=torch.float64, device=self.device)
-        dist.all_reduce(value, dist.ReduceOp.MAX)
+        _reduce(value, dist.ReduceOp.MAX)
         return value.item()
 
     def told(self, tree: Any) -> Any:
@@ -79,11 +80,11 @@ class Ranks:
             return tree
         text = json.dumps(tree).encode() if self.leads else b""
         size = torch.tensor([len(text)], device=self.device)
-        dist.broadcast(size, 0)
+        _spread(size)
         letters = torch.empty(int(size), dtype=torch.uint8, device=self.device)
         if self.leads:
             letters.copy_(torch.frombuffer(bytearray(text), dtype=torch.uint8))
-        dist.broadcast(letters, 0)
+        _spread(letters)
         return json.loads(bytes(letters.cpu().tolist()))
 
     def given(self, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
@@ -97,12 +98,35 @@ class Ranks:
             tensor = torch.empty(shape, dtype=dtype, device=self.device)
             if self.leads:
                 tensor.copy_(tensors[name])
-            dist.broadcast(tensor, 0)
+            _spread(tensor)
             received[name] = tensor
         return received
 
 
 ALONE = Ranks()
+
+
+def _reduce(tensor: Tensor, *operation: Any) -> None:
+    """The sum over the ranks, in place, or what another operation makes of them."""
+    with _nobody_lost():
+        dist.all_reduce(tensor, *operation)
+
+
+def _spread(tensor: Tensor) -> None:
+    """The leader's tensor, in place."""
+    with _nobody_lost():
+        dist.broadcast(tensor, 0)
+
+
+@contextmanager
+def _nobody_lost() -> Iterator[None]:
+    """RunError for what a collective call raises when a process or its machine is gone."""
+    try:
+        yield
+    except RuntimeError as error:
+        raise RunError(
+            "another process was lost; the same command goes on from the last checkpoint"
+        ) from error
 
 
 class MeanOverRanks(torch.autograd.Function):
@@ -113,14 +137,14 @@ class MeanOverRanks(torch.autograd.Function):
         """Sum over the ranks and divide."""
         ctx.world = world
         total = values.contiguous().clone()
-        dist.all_reduce(total)
+        _reduce(total)
         return total.div_(world)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
         """The same operation: it is its own transpose."""
         total = gradients[0].contiguous().clone()
-        dist.all_reduce(total)
+        _reduce(total)
         return total.div_(ctx.world), None
 
 

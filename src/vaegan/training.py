@@ -166,7 +166,7 @@ def follow(dataset: Dataset, ranks: Ranks) -> None:
     with interruptible() as signals:
         try:
             told = ranks.told(None)
-        except RuntimeError:
+        except RunError:
             raise RunError("the first process stopped before training began") from None
         config = validated(RunConfig, told["config"], "the first rank's settings")
         if dataset.fingerprint != config.data_fingerprint:

@@ -13,6 +13,7 @@ from vaegan.metrics.fidelity import (
     mse,
     psnr,
     sharpness,
+    specks,
     ssim,
 )
 
@@ -88,6 +89,23 @@ def test_grey_share_counts_what_is_neither_ink_nor_paper() -> None:
     assert grey_share(values).tolist() == [3 / 8]
 
 
+@pytest.mark.parametrize("ink", [255, 0])
+def test_specks_are_small_and_lie_apart(ink: int) -> None:
+    paper = 255 - ink
+    pixels = np.full((6, 20, 20, 3), paper, np.uint8)
+    pixels[1:, 3:17, 9:11] = ink  # a stroke, and beside it ...
+    pixels[2, 5, 3] = ink  # ... a speck
+    pixels[3, 2:4, 2:4] = pixels[3, 10, 14] = ink  # ... two, of four pixels and of one
+    pixels[4, 17, 11] = ink  # ... its own end, by a corner
+    pixels[5, 5, 2:7] = ink  # ... five pixels, more than one in a hundred
+    assert specks(pixels).tolist() == [0, 0, 1, 2, 0, 0]
+    assert specks(pixels, size=0.02).tolist() == [0, 0, 1, 2, 0, 1]
+    faint = np.where(pixels == paper, pixels, paper + (25 if ink else -25)).astype(np.uint8)
+    assert not specks(faint).any()
+    assert specks(faint, contrast=0.05)[3] == 2
+    assert specks(pixels[:0]).tolist() == []
+
+
 def test_blur_lowers_and_specks_raise_sharpness(digits: Dataset) -> None:
     real = digits.test.pixels
     given = {name: each.mean() for name, each in sharpness(real).items()}
@@ -107,9 +125,10 @@ def test_results_do_not_depend_on_the_block(
     digits: Dataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     a, b = digits.test.pixels[:50], digits.test.pixels[50:100]
-    whole = [ssim(a, b), mean_gradient(a), laplacian_variance(a)]
+    whole = [ssim(a, b), mean_gradient(a), laplacian_variance(a), specks(a)]
     monkeypatch.setattr(fidelity, "BLOCK", 7)
-    for before, after in zip(whole, (ssim(a, b), mean_gradient(a), laplacian_variance(a))):
+    blocks = (ssim(a, b), mean_gradient(a), laplacian_variance(a), specks(a))
+    for before, after in zip(whole, blocks, strict=True):
         assert np.array_equal(before, after)
     assert len(ssim(a[:0], b[:0])) == len(mean_gradient(a[:0])) == 0
 

@@ -184,6 +184,33 @@ def test_in_the_precision_that_trains(configure, data_of, recipe):
     check(config, data_of(config), torch.float32, rtol=1e-4, every_state=False)
 
 
+@pytest.mark.parametrize("recipe", [*COMPARED, "tutorial-fixed"])
+def test_in_bfloat16_it_is_no_further_from_single_precision_than_the_plain_step(
+    configure, data_of, recipe
+):
+    """Of both, the distance from the plain step's gradient in single precision, by network."""
+    config = configure("cvae-gan", recipe, batch=16)
+    model, objective, batch, draws = prepared(config, data_of(config), torch.float32)
+    exact = gradients(Plain(model, config.objective, batch, draws))
+    with torch.autocast("cpu", torch.bfloat16):
+        halved = gradients(Plain(model, config.objective, batch, draws))
+        evaluation = objective(batch, draws, EVERYONE)
+    model.zero_grad(set_to_none=True)
+    evaluation.backward(model, EVERYONE)
+    for network in config.model.networks:
+        ours = {name: p.grad for name, p in model.network(network).named_parameters()}
+        plain, shared = (away(g, exact[network]) for g in (halved[network], ours))
+        assert shared <= 1.3 * plain, network
+        assert 1e-5 < shared < 0.5, network  # it was computed in half precision, and is a gradient
+
+
+def away(given, exact):
+    """|given - exact| / |exact| over all parameters."""
+    pairs = [(given[name], g) for name, g in exact.items() if g is not None]
+    gap = torch.stack([(a - b).norm() for a, b in pairs]).norm()
+    return (gap / torch.stack([b.norm() for _, b in pairs]).norm()).item()
+
+
 # ── every switch ─────────────────────────────────────────────────────────────────────────────────
 
 SWITCHES = {

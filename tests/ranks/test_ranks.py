@@ -211,10 +211,9 @@ def test_what_is_wrong_is_said_and_nobody_waits(tmp_path) -> None:
     assert "/vaegan/" not in done.stderr  # no traceback of ours, on any rank
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_signal_to_one_rank_stops_and_saves(tmp_path, rank) -> None:
-    script, run = tmp_path / "signalled.py", tmp_path / "run"
+def signalled(run: Path, rank: int, name: str) -> subprocess.CompletedProcess[str]:
+    """What becomes of a training run of two ranks when one is sent a signal at its first row."""
+    script = run.parent / "signalled.py"
     script.write_text(
         "import os, pathlib, signal, sys, threading, time\n"
         "from vaegan.cli import main\n"
@@ -222,14 +221,29 @@ def test_a_signal_to_one_rank_stops_and_saves(tmp_path, rank) -> None:
         f"    stats = pathlib.Path({str(run / 'stats.jsonl')!r})\n"
         "    while not (stats.exists() and stats.stat().st_size):\n"
         "        time.sleep(0.05)\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        f"    os.kill(os.getpid(), signal.{name})\n"
         f"if os.environ['RANK'] == '{rank}':\n"
         "    threading.Thread(target=send, daemon=True).start()\n"
         "main(sys.argv[1:])\n"
     )
-    done = launched(2, script, *TRAIN, *BATCH, "--outdir", run, "--minutes", "4")
+    return launched(2, script, *TRAIN, *BATCH, "--outdir", run, "--minutes", "4")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_to_one_rank_stops_and_saves(tmp_path, rank) -> None:
+    run = tmp_path / "run"
+    done = signalled(run, rank, "SIGTERM")
     assert "stopped and saved; the same command goes on from here" in done.stderr, done.stderr
     assert "/vaegan/" not in done.stderr
     steps = {path.name for path in (run / "checkpoints").glob("step-*")}
     last = json.loads((run / "stats.jsonl").read_text().splitlines()[-1])
     assert any(int(name.removeprefix("step-")) >= last["step"] for name in steps)
+
+
+@pytest.mark.slow
+def test_a_lost_rank_is_said_in_one_line(tmp_path) -> None:
+    done = signalled(tmp_path / "run", 1, "SIGKILL")
+    assert done.returncode
+    assert "vaegan: another process was lost; the same command goes on from" in done.stderr
+    assert "/vaegan/" not in done.stderr  # no traceback but torchrun's own

@@ -75,6 +75,7 @@ GROUPS = (
             Measure("mean_gradient_ratio", "sharpness: gradient", ONE),
             Measure("laplacian_variance_ratio", "  Laplacian", ONE),
             Measure("grey_share_ratio", "  grey pixels", ONE),
+            Measure("specked", "images with specks", LOWER),
             Measure("mse", "MSE", LOWER, 4),
             Measure("psnr", "PSNR, dB", HIGHER, 2),
             Measure("ssim", "SSIM", HIGHER),
@@ -90,6 +91,7 @@ GROUPS = (
         },
         (
             Measure("label_accuracy", "label accuracy", HIGHER),
+            Measure("specked", "images with specks", LOWER),
             *styles(),
             Measure("features_r", "style features kept: r", HIGHER),
             Measure("features_slope", "  slope", ONE),
@@ -174,6 +176,7 @@ COMPARED = (
         "prior_classification_accuracy_of_real",
     ),
     (Measure("prior_mean_gradient_ratio", "  sharpness", ONE), "floor_mean_gradient_ratio"),
+    (Measure("prior_specked", "  images with specks", LOWER), "floor_specked"),
     (
         Measure("aggregate_frechet_distance", "aggregate posterior: Fréchet", LOWER, 2),
         "floor_frechet_distance",
@@ -194,6 +197,7 @@ COMPARED = (
         Measure("transfer_label_accuracy", "transfer: label accuracy", HIGHER),
         "floor_label_accuracy",
     ),
+    (Measure("transfer_specked", "  images with specks", LOWER), "floor_specked"),
     (Measure("transfer_slant_r", "  slant: r", HIGHER), ""),
     (Measure("transfer_slant_slope", "  slant: slope", ONE), ""),
     (Measure("transfer_thickness_r", "  thickness: r", HIGHER), ""),

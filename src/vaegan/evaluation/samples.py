@@ -22,7 +22,7 @@ from vaegan.metrics.distances import (
     compare_features_by_class,
     distance_errors,
 )
-from vaegan.metrics.fidelity import sharpness
+from vaegan.metrics.fidelity import sharpness, specks
 
 __all__ = ["measure_floor", "measure_samples", "score_images"]
 
@@ -96,6 +96,7 @@ def score_images(
     each = sharpness(pixels)
     scores.add_ratios(prefix, each, bench.real_sharpness, paired, bench.seed)
     scores.add(prefix, {"grey_share": each["grey_share"].mean()})
+    scores.add_means(prefix, {"specked": specks(pixels) > 0}, bench.seed)
 
     if bench.real.labels is None:
         scores.skip("no label accuracy, nothing by class, no classifiers: the data has no labels")

@@ -22,7 +22,7 @@ import numpy as np
 from vaegan.errors import DataError, Unsupported, VaeganError
 from vaegan.evaluation.bench import Bench
 from vaegan.evaluation.scores import Scores
-from vaegan.metrics.fidelity import mse, ssim
+from vaegan.metrics.fidelity import mse, specks, ssim
 from vaegan.metrics.judge import Judge
 from vaegan.metrics.morphometrics import measure
 from vaegan.metrics.style import (
@@ -74,6 +74,7 @@ def measure_transfer(
         scores.add_means("transfer", {"label_accuracy": hits}, bench.seed, origin)
         same = bench.judge.predict(bench.reconstructions) == labels
         scores.add_means("transfer_same", {"label_accuracy": same}, bench.seed)
+    scores.add_means("transfer", {"specked": specks(made.pixels) > 0}, bench.seed, origin)
     cycle(bench, scores, made)
     if style is None:
         scores.skip(
