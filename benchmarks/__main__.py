@@ -76,7 +76,11 @@ def _write_up(folder: Path) -> None:
     for tree in trees:
         about = tree["machine"]
         where = f"{about['processor']}, {about['threads']} of {about['cores']} cores"
-        lines += [markdown(tree), f"`{tree['command']}`; {where}, torch {about['torch']}.", ""]
+        lines += [
+            markdown(tree),
+            f"`{tree['command']}`; {where}, torch {about['torch']}, {about['date']}.",
+            "",
+        ]
     (folder / "table.md").write_text("\n".join(lines), "utf-8")
     draw(trees, folder)
 

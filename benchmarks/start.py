@@ -53,6 +53,7 @@ def measure(setting: Setting) -> Finding:
             setting.rounds,
             setting.warmup,
         ),
+        a="process",
     )
     first = Contest(
         f"First step of `vaegan train --data {setting.data}`",
@@ -66,6 +67,7 @@ def measure(setting: Setting) -> Finding:
             setting.rounds,
             setting.warmup,
         ),
+        a="process",
     )
     finding.contests += [imports, first]
     pairs = zip(imports.laps["import vaegan"], imports.laps["python alone"])

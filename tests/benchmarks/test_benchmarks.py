@@ -1,7 +1,10 @@
 """The harness of the benchmarks: its arithmetic, its processes, one tiny measure of each kind."""
 
+import importlib
 import json
+import os
 import statistics
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,9 +18,9 @@ from benchmarks.operators import synchronisations, work_of
 from benchmarks.plain_training import PlainTraining
 from benchmarks.setting import Setting
 from benchmarks.subject import Subject
-from benchmarks.worker import NotRun, Worker
+from benchmarks.worker import ROOT, NotRun, Worker
 
-from benchmarks import attainable, growth, scaling, tutorial
+from benchmarks import growth, scaling, start, tutorial
 from vaegan.training import trainer_for
 
 # ── arithmetic ───────────────────────────────────────────────────────────────────────────────────
@@ -189,5 +192,25 @@ def test_what_is_missing_is_said():
         tutorial._tensorflow(Setting(), 64)
 
 
-def test_every_measure_has_its_place():
-    assert set(MEASURES) >= {tutorial.__name__.split(".")[-1], attainable.__name__.split(".")[-1]}
+@pytest.mark.parametrize("name", MEASURES)
+def test_every_name_is_a_measure(name):
+    assert callable(importlib.import_module(f"benchmarks.{name}").measure)
+
+
+@pytest.mark.slow
+def test_two_ranks_are_two_and_send_each_other_all_gradients():
+    subject = Subject(recipe="dense", batch=16, overrides={"schedule.kind": "together"})
+    told = scaling.messages(subject)
+    dataset = subject.dataset(Path())
+    model = trainer_for(subject.config(dataset), dataset).model
+    assert max(told["sent"]) == sum(p.numel() for p in model.parameters())
+    assert all(seconds > 0 for _, seconds in told["seconds"])
+
+
+@pytest.mark.slow
+def test_the_first_step_is_one_that_was_made():
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "src")}
+    seconds = start.first_step(["--data", "digits", "--threads", "1"], environment)
+    assert 0.2 < seconds < start.PATIENCE
+    with pytest.raises(NotRun, match="made no step"):
+        start.first_step(["--data", "no-such-data"], environment)
