@@ -126,7 +126,7 @@ def specks(pixels: np.ndarray, size: float = 0.01, contrast: float = 0.1) -> np.
 
     A speck is a connected area (corners connect) of at most `size` of the image's pixels that
     differ by more than `contrast` of the range from the ground, which is the image's median.
-    Drawings have none; photographs have no ground, and many.
+    Drawings have hardly any; photographs have no ground, and many.
     """
     from scipy.ndimage import label
 
