@@ -65,7 +65,7 @@ def alternate(
 
 @dataclass(frozen=True)
 class Contest:
-    """Laps of contenders in seconds `a` step, or whatever was timed; ratios are to the first, the
+    """Laps of contenders in seconds a step, or whatever was `timed`; ratios are to the first, the
     base.
 
     `images` a step turns seconds into images a second, where that is what people ask.
@@ -75,7 +75,7 @@ class Contest:
     laps: dict[str, list[float]]
     images: int = 0
     notes: list[str] = field(default_factory=list)
-    a: str = "step"
+    timed: str = "step"
 
     @property
     def base(self) -> str:
@@ -95,7 +95,7 @@ class Contest:
                 contenders[name]["images_per_second"] = self.images / statistics.median(laps)
         return {
             "title": self.title,
-            "a": self.a,
+            "timed": self.timed,
             "base": self.base,
             "contenders": contenders,
             "laps": self.laps,

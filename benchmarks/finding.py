@@ -87,9 +87,9 @@ def markdown(tree: dict[str, Any]) -> str:
 
 
 def _contest(contest: dict[str, Any]) -> list[str]:
-    """A contest's table: median and quartiles of a step, ratio with its interval."""
+    """A contest's table: median and quartiles of what was timed, ratio with its interval."""
     rates = any("images_per_second" in one for one in contest["contenders"].values())
-    headings = ["", f"seconds a {contest['a']} (quartiles)", f"times {contest['base']} (95 %)"]
+    headings = ["", f"seconds a {contest['timed']} (quartiles)", f"times {contest['base']} (95 %)"]
     rows = []
     for name, one in contest["contenders"].items():
         times = one["times_base"]

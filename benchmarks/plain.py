@@ -20,11 +20,11 @@ from torch.nn.utils import parametrizations, parametrize
 
 from vaegan.config import ObjectiveConfig
 from vaegan.data.batches import Batch
+from vaegan.draws import Draws
 from vaegan.layers import Dropout, UpsampledConv
 from vaegan.model import Model
 from vaegan.networks import Judgement
 from vaegan.norms import GroupNorm, SpectralNorm
-from vaegan.objectives import Draws
 
 __all__ = ["Plain", "plainly"]
 

@@ -19,8 +19,8 @@ from benchmarks.subject import Subject
 from benchmarks.worker import serve
 from vaegan.config import NetworkName, OptimiserConfig, RunConfig
 from vaegan.data.batches import Batch
+from vaegan.draws import Draws
 from vaegan.model import Model
-from vaegan.objectives import Draws
 from vaegan.ranks import Ranks
 from vaegan.schedules import Costs, phases
 from vaegan.training import trainer_for

@@ -53,7 +53,7 @@ def measure(setting: Setting) -> Finding:
             setting.rounds,
             setting.warmup,
         ),
-        a="process",
+        timed="process",
     )
     first = Contest(
         f"First step of `vaegan train --data {setting.data}`",
@@ -67,7 +67,7 @@ def measure(setting: Setting) -> Finding:
             setting.rounds,
             setting.warmup,
         ),
-        a="process",
+        timed="process",
     )
     finding.contests += [imports, first]
     pairs = zip(imports.laps["import vaegan"], imports.laps["python alone"])

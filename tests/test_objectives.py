@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from vaegan.data.batches import Batches
+from vaegan.draws import Draws
 from vaegan.model import Model
-from vaegan.objectives import Draws, Objective
+from vaegan.objectives import Objective
 from vaegan.schedules import DISCRIMINATOR, EVERYONE, GENERATOR
 
 

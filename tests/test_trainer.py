@@ -5,8 +5,8 @@ import torch
 
 from vaegan import checkpoint
 from vaegan.config import SYSTEMS
+from vaegan.draws import Draws
 from vaegan.errors import TrainingDiverged
-from vaegan.objectives import Draws
 from vaegan.trainer import Trainer
 from vaegan.training import trainer_for
 

@@ -13,9 +13,10 @@ from torch import Tensor
 from vaegan import layers
 from vaegan.config import NetworkName, RunConfig
 from vaegan.data.batches import Batch
+from vaegan.draws import Draws
 from vaegan.errors import RunError, TrainingDiverged
 from vaegan.model import Model
-from vaegan.objectives import Draws, Evaluation, Objective
+from vaegan.objectives import Evaluation, Objective
 from vaegan.optimisers import (
     Average,
     learning_rate_share,

@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 import vaegan as package
+from vaegan import allocator
 from vaegan.cli import VERBS, app
 from vaegan.evaluation.scores import Scores
 from vaegan.images import read_image_files, to_pixels
@@ -76,6 +77,15 @@ def test_train_prints_the_weights_and_nothing_else(works: Any, tmp_path: Path) -
     config = json.loads((run / "config.json").read_text())
     assert (config["recipe"], config["data"], config["batch"]) == ("dense", "digits", 8)
     assert config["model"]["class_names"] == list("0123456789")
+
+
+def test_train_sets_its_process_up(works: Any, tmp_path: Path, monkeypatch: Any) -> None:
+    done: list[object] = []
+    monkeypatch.setattr(allocator, "keep_memory", lambda: done.append("memory kept"))
+    monkeypatch.setattr(torch, "set_num_threads", done.append)
+    arguments = ["--data", "digits", "--recipe", "dense", "--steps", 1, "--batch", 8]
+    works("train", *arguments, "--threads", 1, "--outdir", tmp_path / "run")
+    assert done == ["memory kept", 1]
 
 
 def test_train_without_outdir(works: Any, tmp_path: Path, monkeypatch: Any) -> None:

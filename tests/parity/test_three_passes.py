@@ -16,10 +16,11 @@ from torch import nn
 
 from vaegan.config import SYSTEMS
 from vaegan.data.batches import Batches
+from vaegan.draws import Draws
 from vaegan.layers import UpsampledConv
 from vaegan.model import Model
 from vaegan.norms import GroupNorm
-from vaegan.objectives import Draws, Objective
+from vaegan.objectives import Objective
 from vaegan.presets import PRIOR, RECIPES
 from vaegan.schedules import DISCRIMINATOR, EVERYONE, GENERATOR
 

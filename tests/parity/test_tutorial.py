@@ -14,8 +14,9 @@ import torch
 
 from vaegan.config import OptimiserConfig
 from vaegan.data.batches import Batch
+from vaegan.draws import Draws
 from vaegan.model import Model
-from vaegan.objectives import Draws, Objective
+from vaegan.objectives import Objective
 from vaegan.optimisers import Optimiser
 from vaegan.schedules import EVERYONE
 
