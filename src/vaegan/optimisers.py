@@ -183,15 +183,16 @@ def orthogonal(matrices: Tensor, steps: int = 5) -> Tensor:
     tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if tall else matrices
     x = x / torch.linalg.matrix_norm(x, keepdim=True).clamp(min=1e-7)
-    square = x @ x.mT
+    # `bmm` rather than `@`, which takes eight operators where this takes one.
+    square = torch.bmm(x, x.mT)
     factor = None
     for step in range(steps):
         polynomial = torch.baddbmm(square, square, square, beta=b, alpha=c)
         polynomial.diagonal(dim1=1, dim2=2).add_(a)
-        factor = polynomial if factor is None else polynomial @ factor
+        factor = polynomial if factor is None else torch.bmm(polynomial, factor)
         if step < steps - 1:
-            square = polynomial @ square @ polynomial
-    x = x if factor is None else factor @ x
+            square = torch.bmm(torch.bmm(polynomial, square), polynomial)
+    x = x if factor is None else torch.bmm(factor, x)
     return x.mT if tall else x
 
 
