@@ -69,8 +69,9 @@ def test_perfect_transfer_keeps_the_features_of_style(perfect) -> None:
     assert perfect["transfer_features_r"] > 0.95
     assert perfect["transfer_features_slope"] == pytest.approx(1, abs=0.05)
     assert perfect["transfer_features_retrieval"] > 0.97
-    for name in ("r", "slope", "retrieval"):
+    for name in ("r", "slope"):
         assert perfect[f"transfer_same_features_{name}"] == pytest.approx(1)
+    assert perfect["transfer_same_features_retrieval"] > 0.999  # two sources may look alike to it
     assert abs(perfect["transfer_shuffled_features_r"]) < 0.1
     assert perfect["transfer_shuffled_features_retrieval"] == pytest.approx(0.5, abs=0.05)
 
