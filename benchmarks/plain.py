@@ -71,7 +71,7 @@ class Plain:
         if network == "discriminator":
             real = self.judge(self.x, self.y)
             judged = self.judge(fake.detach(), self.y)
-            return self.l_gan(real, {"prior": judged}) + self.reading(real)
+            return self.l_gan(real, {"prior": judged}) + self.reading(real) + self.torn(real)
         judged = {"prior": self.judge(fake, self.y)}
         fooling = self.fooling(judged) + self.misread(judged, {"prior": self.y})
         return self.config.adversarial_weight * fooling
@@ -89,7 +89,7 @@ class Plain:
         loss = self.reconstruction(logits, real, fake)
         loss = loss + config.kl_weight * self.reduce(self.kl(mean, logvar))
         if config.cycle_weight:
-            _, codes, labels = self.fakes(z.detach())
+            _, codes, labels = self.fakes(mean.detach())
             made = torch.sigmoid(model.decoder(codes, labels))
             loss = loss + config.cycle_weight * self.cycle(made.detach(), codes, labels)
         return loss
@@ -97,10 +97,11 @@ class Plain:
     def decoder(self) -> Tensor:
         """Gamma times the similarity + the adversarial term."""
         config, model, y = self.config, self.model, self.y
-        z = self.sampled(*model.encoder(self.x, y)).detach()
+        mean, logvar = (part.detach() for part in model.encoder(self.x, y))
+        z = self.sampled(mean, logvar)
         logits = model.decoder(z, y)
         rebuilt = torch.sigmoid(logits)
-        kinds, codes, labels = self.fakes(z)
+        kinds, codes, labels = self.fakes(mean)
         made = torch.sigmoid(model.decoder(codes, labels))
         real, fake = self.judge(self.x, y), self.judge(rebuilt, y)
         compared = (real, fake) if self.one_pass else self.compared(rebuilt)
@@ -135,8 +136,9 @@ class Plain:
         """L_GAN, and the classifier's error on real images."""
         model, y = self.model, self.y
         with torch.no_grad():
-            z = self.sampled(*model.encoder(self.x, y))
-            kinds, codes, labels = self.fakes(z)
+            mean, logvar = model.encoder(self.x, y)
+            z = self.sampled(mean, logvar)
+            kinds, codes, labels = self.fakes(mean)
             made = torch.sigmoid(model.decoder(codes, labels))
         real = self.judge(self.x, y)
         judged = parted(self.judge(made, labels), kinds)
@@ -144,7 +146,7 @@ class Plain:
             with torch.no_grad():
                 rebuilt = torch.sigmoid(model.decoder(z, y))
             judged["reconstruction"] = self.judge(rebuilt, y)
-        return self.l_gan(real, judged) + self.reading(real)
+        return self.l_gan(real, judged) + self.reading(real) + self.torn(real)
 
     # Terms.
 
@@ -230,15 +232,15 @@ class Plain:
                 total = total + error.sum(1)
         return self.reduce(total)
 
-    def fakes(self, z: Tensor) -> tuple[dict[str, int], Tensor, Tensor | None]:
-        size = len(z)
+    def fakes(self, mean: Tensor) -> tuple[dict[str, int], Tensor, Tensor | None]:
+        size = len(mean)
         with torch.no_grad():
             prior = self.model.decoder.prior(self.draws.prior, self.y)
         if not self.config.transfer_weight or self.y is None:
             return {"prior": size}, prior, self.y
         half, classes = size // 2, self.model.config.num_classes
         moved = (self.y + self.draws.hop) % classes
-        codes = torch.cat([prior[:half], z[half:]])
+        codes = torch.cat([prior[:half], mean[half:]])
         return (
             {"prior": half, "transfer": size - half},
             codes,
@@ -263,6 +265,34 @@ class Plain:
         total = self.config.real_weight * self.reduce(cost(real.logits))
         fakes_costs = (self.weight(k) * self.reduce(cost(-d.logits)) for k, d in fakes.items())
         return total + sum(fakes_costs)
+
+    def torn(self, real: Judgement) -> Tensor:
+        """One image in eight, and the same with a patch copied to another place: real and fake."""
+        count = len(self.x) // 8
+        if not self.config.torn_weight or not count:
+            return self.x.new_zeros(())
+        height, width = self.x.shape[2:]
+        gaps = (self.x - self.x.mean((2, 3), keepdim=True))[:count].square().sum(1).flatten(1)
+        tears = self.draws.tears[:count]
+        places = gaps.cumsum(1) <= tears[:, 1:2] * gaps.sum(1, keepdim=True)
+        damaged = []
+        for image, place, tear in zip(self.x, places.sum(1).tolist(), tears.tolist()):
+            size, _, down, right = tear
+            k = max(round(min(height, width) * (0.1 + 0.12 * size)), 1)
+            top = min(max(place // width - k // 2, 0), height - k)
+            left = min(max(place % width - k // 2, 0), width - k)
+            patch = image[:, top : top + k, left : left + k]
+            top, left = int(down * (height - k + 1)), int(right * (width - k + 1))
+            copy = image.clone()
+            copy[:, top : top + k, left : left + k] = patch
+            damaged.append(copy)
+        labels = None if self.y is None else self.y[:count]
+        whole, logits = real.logits[:count], self.judge(torch.stack(damaged), labels).logits
+        if self.config.adversarial_loss == "hinge":
+            costs = torch.clamp(1 - whole, min=0), torch.clamp(1 + logits, min=0)
+        else:
+            costs = -F.logsigmoid(whole), -F.logsigmoid(-logits)
+        return self.config.torn_weight * sum(self.reduce(cost) for cost in costs)
 
     def fooling(self, fakes: dict[str, Judgement]) -> Tensor:
         cost = {

@@ -65,7 +65,7 @@ def test_gradient_through_the_spectral_norm():
 def test_every_weight_of_the_default_discriminator_is_normalised(configure):
     network = Model(configure(recipe="default").model).discriminator
     weighty = [m for m in network.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
-    assert len(weighty) == 6  # three convolutions, the classes, the logit and its label table
+    assert len(weighty) == 7  # four convolutions, the classes, the logit and its label table
     assert all(parametrize.is_parametrized(module, "weight") for module in weighty)
 
 

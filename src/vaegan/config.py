@@ -209,8 +209,12 @@ class ObjectiveConfig(Strict):
     reconstruction_weight: Weight = 0.0
     """... reconstructions, ..."""
     transfer_weight: Weight = 0.0
-    """... and transferred images: posterior latents decoded under another label. Where a kind is
+    """... and transferred images: posterior means decoded under another label. Where a kind is
     missing, for want of labels or of an encoder, samples from the prior take over its weight."""
+    torn_weight: Weight = 0.0
+    """Weight, in what the discriminator minimises, of telling torn images from the real ones that
+    they were made of: one in eight of a batch, with a patch of it copied to another place
+    (`vaegan.tearing`)."""
     label_weight: Weight = 0.0
     """Weight of the auxiliary classifier (`classes` in the discriminator): D learns the labels of
     real images by it, the decoder is asked for images that it reads right."""

@@ -10,6 +10,7 @@ from torch import Tensor
 from vaegan.config import ObjectiveConfig
 from vaegan.model import Model
 from vaegan.randomness import generator
+from vaegan.tearing import NUMBERS
 
 __all__ = ["Draws"]
 
@@ -26,6 +27,8 @@ class Draws:
     """(B,) int64 in 1 .. K-1: how far the label moves for a transferred image."""
     shift: Tensor
     """(B, 2) in [-1, 1]: direction of the discriminator's augmentation."""
+    tears: Tensor
+    """(B, 4) in [0, 1): where an image is torn."""
     pixels: Tensor | None
     """Noise (B,C,H,W) of a denoising autoencoder."""
 
@@ -44,8 +47,8 @@ class Draws:
             if config.noise
             else None
         )
-        device = model.device
-        posterior, prior, hop, shift = (
-            tensor[rows].to(device) for tensor in (posterior, prior, hop, shift)
+        tears = torch.rand((batch, NUMBERS), generator=own)
+        posterior, prior, hop, shift, tears = (
+            tensor[rows].to(model.device) for tensor in (posterior, prior, hop, shift, tears)
         )
-        return cls(posterior, prior, hop, shift, pixels)
+        return cls(posterior, prior, hop, shift, tears, pixels)

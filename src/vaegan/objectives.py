@@ -32,6 +32,7 @@ from vaegan.model import Model
 from vaegan.networks import Judgement
 from vaegan.ranks import ALONE, Ranks
 from vaegan.schedules import DISCRIMINATOR, GENERATOR, Costs
+from vaegan.tearing import ONE_IN, tear
 
 __all__ = ["Evaluation", "Objective"]
 
@@ -133,9 +134,10 @@ class Objective:
         with torch.set_grad_enabled("decoder" in candidates):
             fake = self.model.decoder(draws.prior, batch.labels).sigmoid()
         real = self._judged_real(batch, draws, candidates)
+        torn = self._judged_torn(batch, draws, candidates)
         judged = {"prior": self._judge(fake, batch.labels, draws)}
         asked = {"real": batch.labels, "prior": batch.labels}
-        discriminator, fooling, values = self._game(real, judged, asked)
+        discriminator, fooling, values = self._game(real, torn, judged, asked)
         decoder = self.config.adversarial_weight * fooling
         values |= {"decoder_loss": decoder, "discriminator_loss": discriminator}
         return self._evaluation([(DISCRIMINATOR, discriminator), (GENERATOR, decoder)], values)
@@ -165,18 +167,19 @@ class Objective:
                 entering = _scaled(latents, 1 / gamma) if together else latents
                 rebuilt = model.decoder(entering, batch.labels)
                 reconstruction = rebuilt.sigmoid()
-            made_of, made_codes, made_labels = self._fakes(batch, draws, latents.detach())
+            made_of, made_codes, made_labels = self._fakes(batch, draws, posterior.mean.detach())
             made = model.decoder(made_codes, made_labels).sigmoid()
 
-        # Judge originals, reconstructions, and all that has no original, in a pass each.
+        # Judge originals, torn ones, reconstructions, and all without an original, in a pass each.
         real = self._judged_real(batch, draws, candidates)
+        torn = self._judged_torn(batch, draws, candidates)
         judged = {}
         if rebuilding:
             judged["reconstruction"] = self._judge(reconstruction, batch.labels, draws)
         judged |= self._judge(made, made_labels, draws).cut(made_of)
         asked = {"real": batch.labels, "reconstruction": batch.labels}
         asked |= _cut(made_labels, made_of)
-        discriminator, fooling, values = self._game(real, judged, asked)
+        discriminator, fooling, values = self._game(real, torn, judged, asked)
         values["discriminator_loss"] = discriminator
         shares = [(DISCRIMINATOR, discriminator)]
         if not learning:
@@ -220,21 +223,22 @@ class Objective:
         return self._evaluation(shares, values)
 
     def _fakes(
-        self, batch: Batch, draws: Draws, latents: Tensor
+        self, batch: Batch, draws: Draws, means: Tensor
     ) -> tuple[dict[str, int], Tensor, Tensor | None]:
         """Codes and labels of the images that are made without an original, by kind and number.
 
         Samples from the prior, as many as the batch; or, when D is shown transferred images too,
-        half as many, and for the other half posterior latents under another label.
+        half as many, and for the other half posterior means, of which `Model.transfer` is made,
+        under another label.
         """
-        size, labels = len(latents), batch.labels
+        size, labels = len(means), batch.labels
         with torch.no_grad():
             prior = self.model.decoder.prior(draws.prior, labels)
         if not self.config.transfer_weight or labels is None:
             return {"prior": size}, prior, labels
         half = size // 2
         other = (labels + draws.hop) % self.model.config.num_classes
-        codes = torch.cat([prior[:half], latents[half:]])
+        codes = torch.cat([prior[:half], means[half:]])
         return (
             {"prior": half, "transfer": size - half},
             codes,
@@ -258,6 +262,16 @@ class Objective:
             return self._judge(batch.images, batch.labels, draws)
         with torch.no_grad(), _switched_off(self.muffled):
             return self._judge(batch.images, batch.labels, draws)
+
+    def _judged_torn(
+        self, batch: Batch, draws: Draws, candidates: Set[NetworkName]
+    ) -> Judgement | None:
+        """The first of the batch's images torn, while the discriminator learns from such."""
+        count = len(batch.images) // ONE_IN
+        if not (self.config.torn_weight and count and "discriminator" in candidates):
+            return None
+        labels = None if batch.labels is None else batch.labels[:count]
+        return self._judge(tear(batch.images[:count], draws.tears[:count]), labels, draws)
 
     def _similarity(
         self,
@@ -303,13 +317,19 @@ class Objective:
         return 0.5 * (self.model.encode(made, labels).mean - codes).square().sum(1)
 
     def _game(
-        self, real: Judgement, judged: dict[str, Judgement], asked: dict[str, Tensor | None]
+        self,
+        real: Judgement,
+        torn: Judgement | None,
+        judged: dict[str, Judgement],
+        asked: dict[str, Tensor | None],
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
         """What D minimises, the decoder's counterpart, and the values of their terms.
 
         `gan` and `fooling` are the game of real and fake, `label` and `mislabelled` that of the
         auxiliary classifier: D reads real images by it, the decoder is asked for images that it
-        reads as the label they were `asked` for under.
+        reads as the label they were `asked` for under. To tell `torn` images from those they were
+        made of is D's affair alone. `gan` holds neither that nor the classifier's error: schedules
+        and alarms see the game.
         """
         config, kind = self.config, self.config.adversarial_loss
         weights = {
@@ -341,6 +361,12 @@ class Objective:
             values |= {"label": label, "mislabelled": mislabelled}
             gan = gan + config.label_weight * label
             fooling = fooling + config.label_weight * mislabelled
+        if torn is not None:
+            whole = real.logits[: len(torn.logits)]
+            costs = losses.adversarial_discriminator(whole, True, kind)
+            costs = costs + losses.adversarial_discriminator(torn.logits, False, kind)
+            values["torn"] = self._mean(costs)
+            gan = gan + config.torn_weight * values["torn"]
         return gan, fooling, values
 
     def _misread(self, judgement: Judgement, labels: Tensor | None) -> Tensor:
@@ -369,7 +395,7 @@ class Objective:
         """Shift each image by up to `augment` of its size, zeros moving in (Zhao et al. 2020)."""
         if not self.config.augment:
             return images
-        direction = direction.repeat(len(images) // len(direction), 1)
+        direction = direction.repeat(math.ceil(len(images) / len(direction)), 1)[: len(images)]
         height, width = images.shape[2:]
         reach = self.config.augment * direction.new_tensor([height, width])
         down, right = (direction * reach).round().long().unbind(1)

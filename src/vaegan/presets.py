@@ -209,7 +209,8 @@ DEFAULT = Recipe(
         ),
         discriminator=(
             *("conv 32 k5 s2", ACT, "features"),
-            *("avgpool 2", "conv 96 k3", ACT, "features"),
+            *("conv 32 k3", ACT, "avgpool 2"),
+            *("conv 96 k3", ACT, "features"),
             *("conv 128 k3", ACT, "features"),
             *("sum", "features", "classes", "logit project"),
         ),
@@ -226,6 +227,7 @@ DEFAULT = Recipe(
         real_weight=1.0,
         prior_weight=0.5,
         transfer_weight=0.5,
+        torn_weight=0.1,
         label_weight=1.0,
         style_weight=10.0,
     ),
@@ -254,7 +256,9 @@ DENSE = Recipe(
         initial="he",
         spectral_norm=True,
     ),
-    objective=DEFAULT.objective.model_copy(update={"style_weight": 0.0}),  # it has no grids
+    objective=DEFAULT.objective.model_copy(
+        update={"style_weight": 0.0, "torn_weight": 0.0}  # it has no grids; not tried
+    ),
     optimiser=DEFAULT.optimiser,
     gan_optimiser=ADAM,
     schedule=ScheduleConfig(kind="together"),

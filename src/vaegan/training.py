@@ -20,6 +20,7 @@ from vaegan.model import Model
 from vaegan.ranks import ALONE, Ranks
 from vaegan.rundir import RunDirectory
 from vaegan.settings import Budget
+from vaegan.tearing import ONE_IN
 from vaegan.trainer import Trainer
 
 __all__ = [
@@ -80,7 +81,8 @@ def trainer_for(config: RunConfig, dataset: Dataset, ranks: Ranks = ALONE) -> Tr
     Raises ConfigError when the batch cannot be divided among the ranks.
     """
     halves = config.objective.transfer_weight and config.model.num_classes
-    unit = ranks.world * (2 if halves else 1)
+    torn = config.objective.torn_weight and "discriminator" in config.model.networks
+    unit = ranks.world * (ONE_IN if torn else 2 if halves else 1)
     if ranks.world > 1 and config.batch % unit:
         raise ConfigError(
             f"batch (={config.batch}) cannot be divided among {ranks.world} processes: choose a "

@@ -26,7 +26,7 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 # A module imports from rows above its own, and a package's modules also from one another.
 LAYERS = (
     "errors randomness pretrained batching allocator",
-    "ranks devices images files posterior prior blueprint",
+    "ranks devices images files posterior prior blueprint tearing",
     "norms",
     "data config layers losses",
     "presets schedules networks rundir checkpoint alarms metrics figures",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import chain
+
 import numpy as np
 import pytest
 import torch
@@ -29,6 +31,8 @@ from vaegan.metrics.ranking import cut, ranking_test, shifted, squared_error
 from vaegan.model import Model
 from vaegan.settings import resolve
 
+DEFAULT_DEPTHS = ["conv 32 k5 s2", "conv 32 k3", "conv 96 k3", "conv 128 k3"]
+
 
 def model_of(data, recipe: str = "default", system: str = "cvae-gan") -> Model:
     return Model(resolve(data, system=system, recipe=recipe, latent_dim=3).model)
@@ -37,7 +41,7 @@ def model_of(data, recipe: str = "default", system: str = "cvae-gan") -> Model:
 @pytest.mark.parametrize(
     ("recipe", "depths"),
     [
-        ("default", ["conv 32 k5 s2", "conv 96 k3", "conv 128 k3"]),
+        ("default", DEFAULT_DEPTHS),
         ("dense", ["dense 256", "dense 128"]),
         ("tutorial", ["conv 128 k7 s2", "conv 64 k3"]),
     ],
@@ -135,12 +139,10 @@ def test_a_share_of_few_pairs_is_a_dash(letters, measured) -> None:
     group, _, rows = table
     assert [row.words for row in rows] == [
         "pixels",
-        "D, depth 1: conv 32 k5 s2",
-        "  untrained",
-        "D, depth 2: conv 96 k3",
-        "  untrained",
-        "D, depth 3: conv 128 k3",
-        "  untrained",
+        *chain.from_iterable(
+            (f"D, depth {number}: {line}", "  untrained")
+            for number, line in enumerate(DEFAULT_DEPTHS, 1)
+        ),
         "D, similarity",
         "  untrained",
         "judge",

@@ -243,6 +243,9 @@ SWITCHES = {
     "labels, sum per pixel": {"label_weight": 0.7, "reduction": "sum-per-pixel"},
     "labels of reconstructions": {"label_weight": 2.0, "reconstruction_weight": 0.5},
     "sum per pixel": {"reduction": "sum-per-pixel", "reconstruction_weight": 0.5},
+    "torn": {"torn_weight": 0.7, "real_weight": 1.2},
+    "torn, sum per pixel": {"torn_weight": 0.7, "reduction": "sum-per-pixel"},
+    "torn and augmented": {"torn_weight": 0.4, "augment": 0.3, "adversarial_loss": "hinge"},
     "augmented": {"augment": 0.3, "reconstruction_weight": 0.5},
     "everything": {
         "augment": 0.2,
@@ -252,12 +255,13 @@ SWITCHES = {
         "pixel_weight": 0.5,
         "reconstruction_weight": 0.5,
         "similarity_weight": 0.3,
+        "torn_weight": 0.3,
         "transfer_weight": 1.0,
     },
 }
 
 
-UNCONDITIONAL = ("gamma small", "reconstructions judged", "everything")
+UNCONDITIONAL = ("gamma small", "reconstructions judged", "torn", "everything")
 
 
 @pytest.mark.parametrize(
@@ -266,7 +270,8 @@ UNCONDITIONAL = ("gamma small", "reconstructions judged", "everything")
 )
 def test_gradients_equal_under_every_switch(configure, data_of, double, name, system):
     settings = {f"objective__{key}": value for key, value in SWITCHES[name].items()}
-    config = configure(system, "dense", batch=5, **settings)
+    torn = SWITCHES[name].get("torn_weight", 0)  # one image in eight is
+    config = configure(system, "dense", batch=17 if torn else 5, **settings)
     check(config, data_of(config))
 
 
@@ -309,10 +314,11 @@ def test_gan_switches(configure, data_of, double, kind):
     config = configure(
         "cgan",
         "default",
-        batch=5,
+        batch=8,
         objective__adversarial_loss=kind,
         objective__adversarial_weight=3.0,
         objective__label_weight=0.5,
+        objective__torn_weight=0.5,
         objective__augment=0.2,
     )
     check(config, data_of(config))

@@ -194,8 +194,14 @@ def evaluated(configure):
     objective = Objective(model, configure("cvae-gan", "tutorial").objective)
     to = lambda array: torch.tensor(array, dtype=torch.float32)
     batch = Batch(to(IMAGES.transpose(0, 3, 1, 2)), torch.from_numpy(LABELS))
-    nothing = torch.zeros(BATCH, 2)
-    draws = Draws(to(EPSILON), to(Z_PRIOR), torch.ones(BATCH, dtype=torch.int64), nothing, None)
+    draws = Draws(
+        posterior=to(EPSILON),
+        prior=to(Z_PRIOR),
+        hop=torch.ones(BATCH, dtype=torch.int64),
+        shift=torch.zeros(BATCH, 2),
+        tears=torch.zeros(BATCH, 4),
+        pixels=None,
+    )
     return model, objective(batch, draws, EVERYONE)
 
 
