@@ -17,13 +17,13 @@ from benchmarks.operators import launches, synchronisations
 from benchmarks.plain import Plain, plainly
 from benchmarks.subject import Subject
 from benchmarks.worker import serve
+from vaegan.augmentation import TEARS
 from vaegan.config import NetworkName, OptimiserConfig, RunConfig
 from vaegan.data.batches import Batch
 from vaegan.draws import Draws
 from vaegan.model import Model
 from vaegan.ranks import Ranks
 from vaegan.schedules import Costs, phases
-from vaegan.tearing import NUMBERS
 from vaegan.training import trainer_for
 
 __all__ = ["PlainTraining"]
@@ -74,7 +74,7 @@ class PlainTraining:
             torch.randn(size, device=self.device),
             torch.randint(1, classes, size[:1], device=self.device),
             torch.zeros(size[0], 2, device=self.device),
-            torch.rand(size[0], NUMBERS, device=self.device),
+            torch.rand(size[0], TEARS, device=self.device),
             None,
         )
         loss = Plain(self.model, self.config.objective, batch, draws).loss(name)

@@ -346,30 +346,6 @@ def test_a_sparse_autoencoder_pays_for_its_code(configure, prepare):
     assert values["encoder_loss"] == pytest.approx(total, rel=1e-6)
 
 
-def test_augmentation_shifts_every_image_by_its_own_draw(configure, prepare):
-    config = configure("cgan", objective__augment=0.25)
-    _, objective, _, _ = prepare(config)
-    image = torch.arange(64.0).view(1, 1, 8, 8) + 1
-    directions = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, -1.0], [-0.5, 0.5]])
-    moved = objective._moved(image.expand(4, -1, -1, -1), directions)
-    assert torch.equal(moved[0], image[0])
-    assert torch.equal(moved[1, 0, 2:], image[0, 0, :6])  # two pixels down
-    assert not moved[1, 0, :2].any()
-    assert torch.equal(moved[2, 0, :, :6], image[0, 0, :, 2:])  # two pixels to the left
-    assert not moved[2, 0, :, 6:].any()
-    assert torch.equal(moved[3, 0, :7, 1:], image[0, 0, 1:, :7])  # one up, one to the right
-    assert not moved[3, 0, 7].any()
-    assert not moved[3, 0, :, 0].any()
-    # Several kinds of image one after the other: the k-th of each moves alike.
-    both = objective._moved(image.expand(8, -1, -1, -1), directions)
-    assert torch.equal(both[:4], both[4:])
-
-
-def test_augmentation_off_is_the_identity(configure, prepare):
-    _, objective, batch, draws = prepare(configure("cgan"))
-    assert objective._moved(batch.images, draws.shift) is batch.images
-
-
 def test_draws_are_a_function_of_seed_and_index(configure):
     config = configure("cvae", objective__noise=0.1, classes=5)
     model = Model(config.model)

@@ -214,7 +214,7 @@ class ObjectiveConfig(Strict):
     torn_weight: Weight = 0.0
     """Weight, in what the discriminator minimises, of telling torn images from the real ones that
     they were made of: one in eight of a batch, with a patch of it copied to another place
-    (`vaegan.tearing`)."""
+    (`vaegan.augmentation`)."""
     label_weight: Weight = 0.0
     """Weight of the auxiliary classifier (`classes` in the discriminator): D learns the labels of
     real images by it, the decoder is asked for images that it reads right."""

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from vaegan.augmentation import TEARS
 from vaegan.config import ObjectiveConfig
 from vaegan.model import Model
 from vaegan.randomness import generator
-from vaegan.tearing import NUMBERS
 
 __all__ = ["Draws"]
 
@@ -47,7 +47,7 @@ class Draws:
             if config.noise
             else None
         )
-        tears = torch.rand((batch, NUMBERS), generator=own)
+        tears = torch.rand((batch, TEARS), generator=own)
         posterior, prior, hop, shift, tears = (
             tensor[rows].to(model.device) for tensor in (posterior, prior, hop, shift, tears)
         )

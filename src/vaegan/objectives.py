@@ -13,7 +13,6 @@ the similarity never reaches the discriminator.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -21,18 +20,18 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 from torch.nn.utils import parametrize
 
 from vaegan import losses
+from vaegan.augmentation import TORN_IN, shifted, tear
 from vaegan.config import NetworkName, ObjectiveConfig
 from vaegan.data.batches import Batch
 from vaegan.draws import Draws
+from vaegan.game import Game
 from vaegan.model import Model
 from vaegan.networks import Judgement
 from vaegan.ranks import ALONE, Ranks
 from vaegan.schedules import DISCRIMINATOR, GENERATOR, Costs
-from vaegan.tearing import ONE_IN, tear
 
 __all__ = ["Evaluation", "Objective"]
 
@@ -84,6 +83,7 @@ class Objective:
         self.model = model
         self.config = config
         self.ranks = ranks
+        self.game = Game(config, self._mean)
         networks = [] if model.discriminator is None else model.discriminator.modules()
         dropouts = [part for part in networks if isinstance(part, nn.Dropout)]
         self.muffled = [] if config.similarity_dropout else dropouts
@@ -137,7 +137,7 @@ class Objective:
         torn = self._judged_torn(batch, draws, candidates)
         judged = {"prior": self._judge(fake, batch.labels, draws)}
         asked = {"real": batch.labels, "prior": batch.labels}
-        discriminator, fooling, values = self._game(real, torn, judged, asked)
+        discriminator, fooling, values = self.game(real, torn, judged, asked)
         decoder = self.config.adversarial_weight * fooling
         values |= {"decoder_loss": decoder, "discriminator_loss": discriminator}
         return self._evaluation([(DISCRIMINATOR, discriminator), (GENERATOR, decoder)], values)
@@ -179,7 +179,7 @@ class Objective:
         judged |= self._judge(made, made_labels, draws).cut(made_of)
         asked = {"real": batch.labels, "reconstruction": batch.labels}
         asked |= _cut(made_labels, made_of)
-        discriminator, fooling, values = self._game(real, torn, judged, asked)
+        discriminator, fooling, values = self.game(real, torn, judged, asked)
         values["discriminator_loss"] = discriminator
         shares = [(DISCRIMINATOR, discriminator)]
         if not learning:
@@ -250,7 +250,8 @@ class Objective:
     def _judge(self, images: Tensor, labels: Tensor | None, draws: Draws) -> Judgement:
         """One pass of the discriminator; several kinds of image may lie one after the other."""
         assert self.model.discriminator is not None
-        judgement: Judgement = self.model.discriminator(self._moved(images, draws.shift), labels)
+        shown = shifted(images, draws.shift, self.config.augment)
+        judgement: Judgement = self.model.discriminator(shown, labels)
         return judgement
 
     def _judged_real(self, batch: Batch, draws: Draws, candidates: Set[NetworkName]) -> Judgement:
@@ -267,7 +268,7 @@ class Objective:
         self, batch: Batch, draws: Draws, candidates: Set[NetworkName]
     ) -> Judgement | None:
         """The first of the batch's images torn, while the discriminator learns from such."""
-        count = len(batch.images) // ONE_IN
+        count = len(batch.images) // TORN_IN
         if not (self.config.torn_weight and count and "discriminator" in candidates):
             return None
         labels = None if batch.labels is None else batch.labels[:count]
@@ -316,65 +317,6 @@ class Objective:
         """|E(G(z, y), y) - z|^2 / 2 per generated image: the code must survive the picture."""
         return 0.5 * (self.model.encode(made, labels).mean - codes).square().sum(1)
 
-    def _game(
-        self,
-        real: Judgement,
-        torn: Judgement | None,
-        judged: dict[str, Judgement],
-        asked: dict[str, Tensor | None],
-    ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """What D minimises, the decoder's counterpart, and the values of their terms.
-
-        `gan` and `fooling` are the game of real and fake, `label` and `mislabelled` that of the
-        auxiliary classifier: D reads real images by it, the decoder is asked for images that it
-        reads as the label they were `asked` for under. To tell `torn` images from those they were
-        made of is D's affair alone. `gan` holds neither that nor the classifier's error: schedules
-        and alarms see the game.
-        """
-        config, kind = self.config, self.config.adversarial_loss
-        weights = {
-            "reconstruction": config.reconstruction_weight,
-            "prior": config.prior_weight,
-            "transfer": config.transfer_weight,
-        }
-        weights["prior"] += sum(weight for kind, weight in weights.items() if kind not in judged)
-        gan = self._mean(losses.adversarial_discriminator(real.logits, True, kind))
-        gan, fooling = config.real_weight * gan, torch.zeros_like(gan)
-        label, mislabelled = self._misread(real, asked["real"]), torch.zeros_like(gan)
-        for name, fake in judged.items():
-            if weights[name]:
-                cost = losses.adversarial_discriminator(fake.logits, False, kind)
-                gan = gan + weights[name] * self._mean(cost)
-                success = losses.adversarial_decoder(fake.logits, kind)
-                fooling = fooling + weights[name] * self._mean(success)
-                mislabelled = mislabelled + weights[name] * self._misread(fake, asked[name])
-        real_cost, fake_cost = losses.cross_entropy_costs(real.logits, judged["prior"].logits)
-        values = {
-            "gan": gan,
-            "fooling": fooling,
-            "real_cost": real_cost,
-            "fake_cost": fake_cost,
-            "real_logit": real.logits.mean(),
-            "fake_logit": judged["prior"].logits.mean(),
-        }
-        if config.label_weight and real.classes is not None:
-            values |= {"label": label, "mislabelled": mislabelled}
-            gan = gan + config.label_weight * label
-            fooling = fooling + config.label_weight * mislabelled
-        if torn is not None:
-            whole = real.logits[: len(torn.logits)]
-            costs = losses.adversarial_discriminator(whole, True, kind)
-            costs = costs + losses.adversarial_discriminator(torn.logits, False, kind)
-            values["torn"] = self._mean(costs)
-            gan = gan + config.torn_weight * values["torn"]
-        return gan, fooling, values
-
-    def _misread(self, judgement: Judgement, labels: Tensor | None) -> Tensor:
-        """Cost of the auxiliary classifier; 0 where there is none, or nothing to read."""
-        if not self.config.label_weight or judgement.classes is None or labels is None:
-            return judgement.logits.new_zeros(())
-        return self._mean(losses.misread(judgement.classes, labels))
-
     def _mean(self, per_image: Tensor) -> Tensor:
         """Mean over the batch; or the tutorial's sum over the batch divided by the pixel count."""
         if self.config.reduction == "sum-per-pixel":
@@ -390,21 +332,6 @@ class Objective:
         read = dict(zip(values, row.tolist()))
         costs = Costs(*(read.get(name, 0.0) for name in ("gan", "real_cost", "fake_cost")))
         return Evaluation(shares, read, costs)
-
-    def _moved(self, images: Tensor, direction: Tensor) -> Tensor:
-        """Shift each image by up to `augment` of its size, zeros moving in (Zhao et al. 2020)."""
-        if not self.config.augment:
-            return images
-        direction = direction.repeat(math.ceil(len(images) / len(direction)), 1)[: len(images)]
-        height, width = images.shape[2:]
-        reach = self.config.augment * direction.new_tensor([height, width])
-        down, right = (direction * reach).round().long().unbind(1)
-        margin = math.ceil(self.config.augment * max(height, width))
-        padded = F.pad(images, [margin] * 4)
-        rows = torch.arange(height, device=images.device) + (margin - down)[:, None]
-        columns = torch.arange(width, device=images.device) + (margin - right)[:, None]
-        padded = padded.take_along_dim(rows[:, None, :, None], dim=2)
-        return padded.take_along_dim(columns[:, None, None, :], dim=3)
 
 
 def _cut(labels: Tensor | None, kinds: dict[str, int]) -> dict[str, Tensor | None]:

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any, Protocol
 
 from vaegan import checkpoint
+from vaegan.augmentation import TORN_IN
 from vaegan.config import RunConfig, validated
 from vaegan.data import Dataset, Split
 from vaegan.data.batches import Ahead
@@ -20,7 +21,6 @@ from vaegan.model import Model
 from vaegan.ranks import ALONE, Ranks
 from vaegan.rundir import RunDirectory
 from vaegan.settings import Budget
-from vaegan.tearing import ONE_IN
 from vaegan.trainer import Trainer
 
 __all__ = [
@@ -82,7 +82,7 @@ def trainer_for(config: RunConfig, dataset: Dataset, ranks: Ranks = ALONE) -> Tr
     """
     halves = config.objective.transfer_weight and config.model.num_classes
     torn = config.objective.torn_weight and "discriminator" in config.model.networks
-    unit = ranks.world * (ONE_IN if torn else 2 if halves else 1)
+    unit = ranks.world * (TORN_IN if torn else 2 if halves else 1)
     if ranks.world > 1 and config.batch % unit:
         raise ConfigError(
             f"batch (={config.batch}) cannot be divided among {ranks.world} processes: choose a "

@@ -26,12 +26,12 @@ TREES = {name: ast.parse(path.read_text("utf-8")) for name, path in MODULES.item
 # A module imports from rows above its own, and a package's modules also from one another.
 LAYERS = (
     "errors randomness pretrained batching allocator",
-    "ranks devices images files posterior prior blueprint tearing",
+    "ranks devices images files posterior prior blueprint augmentation",
     "norms",
     "data config layers losses",
     "presets schedules networks rundir checkpoint alarms metrics figures",
     "settings model",
-    "draws optimisers looks inference",
+    "draws optimisers looks inference game",
     "objectives",
     "trainer",
     "training watch",

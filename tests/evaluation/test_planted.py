@@ -65,13 +65,16 @@ def test_perfect_transfer_reaches_the_label_and_keeps_the_style(perfect) -> None
     assert perfect["transfer_truth_shuffled_ssim"] < 0.8
 
 
-def test_perfect_transfer_keeps_the_features_of_style(perfect) -> None:
+def test_perfect_transfer_keeps_the_features_of_style(perfect, letters, style) -> None:
     assert perfect["transfer_features_r"] > 0.95
     assert perfect["transfer_features_slope"] == pytest.approx(1, abs=0.05)
     assert perfect["transfer_features_retrieval"] > 0.97
     for name in ("r", "slope"):
         assert perfect[f"transfer_same_features_{name}"] == pytest.approx(1)
-    assert perfect["transfer_same_features_retrieval"] > 0.999  # two sources may look alike to it
+    # Two different letters that the encoder sees just alike are each other's draw, worth a half.
+    seen = [style.features(letters.test.pixels[letters.test.labels == y]) for y in range(3)]
+    draws = [np.triu((f[:, None] == f).all(2), 1).sum() / (len(f) * (len(f) - 1)) for f in seen]
+    assert perfect["transfer_same_features_retrieval"] == pytest.approx(1 - np.mean(draws))
     assert abs(perfect["transfer_shuffled_features_r"]) < 0.1
     assert perfect["transfer_shuffled_features_retrieval"] == pytest.approx(0.5, abs=0.05)
 

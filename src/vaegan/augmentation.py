@@ -1,22 +1,45 @@
-"""Torn images: real ones, but for a patch that is somewhere else as well.
+"""What is done to images before the discriminator sees them.
 
-Fakes that no decoder made, to teach a discriminator what a detail in the wrong place is (negative
-data augmentation, Sinha et al. 2021; the patch is that of CutPaste, Li et al. 2021).
+shifted   all of them, so that it cannot remember the real ones (Zhao et al. 2020)
+tear      some real ones, which are then fakes: it learns what a detail in the wrong place is
+          (negative data augmentation, Sinha et al. 2021; the patch is CutPaste's, Li et al. 2021)
 """
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-__all__ = ["NUMBERS", "ONE_IN", "tear"]
+__all__ = ["TEARS", "TORN_IN", "shifted", "tear"]
 
-ONE_IN = 8
-"""The first image in so many of a batch is torn."""
-NUMBERS = 4
+TORN_IN = 8
+"""One image of a batch in so many is torn: the first eighth of it."""
+TEARS = 4
 """Draws in [0, 1) that decide where an image is torn."""
 SMALLEST, LARGEST = 0.1, 0.22
 """Sides of a patch, as shares of the image's smaller side."""
+
+
+def shifted(images: Tensor, direction: Tensor, share: float) -> Tensor:
+    """Images (B,C,H,W), each moved by up to a share of its size; zeros move in.
+
+    direction: (N, 2) in [-1, 1], down and right, taken again and again if images are more.
+    """
+    if not share:
+        return images
+    direction = direction.repeat(math.ceil(len(images) / len(direction)), 1)[: len(images)]
+    height, width = images.shape[2:]
+    reach = share * direction.new_tensor([height, width])
+    down, right = (direction * reach).round().long().unbind(1)
+    margin = math.ceil(share * max(height, width))
+    padded = F.pad(images, [margin] * 4)
+    rows = torch.arange(height, device=images.device) + (margin - down)[:, None]
+    columns = torch.arange(width, device=images.device) + (margin - right)[:, None]
+    padded = padded.take_along_dim(rows[:, None, :, None], dim=2)
+    return padded.take_along_dim(columns[:, None, None, :], dim=3)
 
 
 def tear(images: Tensor, draws: Tensor) -> Tensor:

@@ -1,15 +1,39 @@
 import pytest
 import torch
 
-from vaegan.tearing import LARGEST, NUMBERS, SMALLEST, tear
+from vaegan.augmentation import LARGEST, SMALLEST, TEARS, shifted, tear
 
 
 def drawn(count, seed=0):
-    return torch.rand((count, NUMBERS), generator=torch.Generator().manual_seed(seed))
+    return torch.rand((count, TEARS), generator=torch.Generator().manual_seed(seed))
 
 
 def noise(count, channels=1, height=20, width=30):
     return torch.rand((count, channels, height, width), generator=torch.Generator().manual_seed(1))
+
+
+def test_every_image_is_shifted_by_its_own_draw():
+    image = torch.arange(64.0).view(1, 1, 8, 8) + 1
+    directions = torch.tensor([[0.0, 0.0], [1.0, 0.0], [0.0, -1.0], [-0.5, 0.5]])
+    moved = shifted(image.expand(4, -1, -1, -1), directions, 0.25)
+    assert torch.equal(moved[0], image[0])
+    assert torch.equal(moved[1, 0, 2:], image[0, 0, :6])  # two pixels down
+    assert not moved[1, 0, :2].any()
+    assert torch.equal(moved[2, 0, :, :6], image[0, 0, :, 2:])  # two pixels to the left
+    assert not moved[2, 0, :, 6:].any()
+    assert torch.equal(moved[3, 0, :7, 1:], image[0, 0, 1:, :7])  # one up, one to the right
+    assert not moved[3, 0, 7].any()
+    assert not moved[3, 0, :, 0].any()
+    # Several kinds of image one after the other: the k-th of each moves alike.
+    both = shifted(image.expand(8, -1, -1, -1), directions, 0.25)
+    assert torch.equal(both[:4], both[4:])
+    # Fewer images than draws: the first draws.
+    assert torch.equal(shifted(image.expand(3, -1, -1, -1), directions, 0.25), moved[:3])
+
+
+def test_no_share_is_the_identity():
+    images = noise(2)
+    assert shifted(images, torch.ones(2, 2), 0.0) is images
 
 
 def test_a_patch_of_the_image_itself_is_somewhere_else_too():
@@ -56,7 +80,7 @@ def test_an_image_is_torn_by_its_own_numbers_alone():
 def test_empty_and_tiny_images_and_the_ends_of_the_draws():
     blank = torch.full((2, 1, 8, 8), 0.5)
     for number in (0.0, 1 - 2**-24):
-        draws = torch.full((2, NUMBERS), number)
+        draws = torch.full((2, TEARS), number)
         assert torch.equal(tear(blank, draws), blank)
         for side in (1, 2, 3):
             assert tear(noise(2, height=side, width=4), draws).shape == (2, 1, side, 4)
