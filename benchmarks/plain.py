@@ -88,6 +88,8 @@ class Plain:
         real, fake = self.compared(rebuilt)
         loss = self.reconstruction(logits, real, fake)
         loss = loss + config.kl_weight * self.reduce(self.kl(mean, logvar))
+        if config.code_style_weight and y is not None:
+            loss = loss + config.code_style_weight * self.unsaid(mean)
         if config.cycle_weight:
             _, codes, labels = self.fakes(mean.detach())
             made = torch.sigmoid(model.decoder(codes, labels))
@@ -126,8 +128,9 @@ class Plain:
             ]
             loss = loss + config.feature_matching_weight * sum(gaps) / len(kinds)
         if config.style_weight and "transfer" in kinds:
-            made_of = self.style(real, judged["transfer"], asked["transfer"])
-            loss = loss + config.style_weight * self.reduce(made_of)
+            moved = made[kinds["prior"] :]
+            lost = self.style(real, moved, judged["transfer"], asked["transfer"])
+            loss = loss + config.style_weight * self.reduce(lost)
         if model.decoder.prior.learned:
             loss = loss + self.reduce(model.decoder.prior.negative_log_density(z, y))
         return loss
@@ -178,24 +181,70 @@ class Plain:
         back = self.model.encoder(made, labels)[0]
         return self.reduce(0.5 * (back - codes).square().sum(1))
 
-    def style(self, real: Judgement, made: Judgement, targets: Tensor) -> Tensor:
+    def style(self, real: Judgement, made: Tensor, judged: Judgement, targets: Tensor) -> Tensor:
         """What transferred images lack of their sources' style, by means over the images asked."""
         moved = len(targets)
         same = (self.y[:, None] == self.y).to(self.x)
         others = (same - torch.eye(len(same)).to(same))[-moved:]
         there = (targets[:, None] == self.y).to(self.x)
-        freedom = max(len(self.y) - len(self.y.unique()), 1)
         total = self.x.new_zeros(moved)
-        layers = [(r, m) for r, m in zip(real.features, made.features) if m.ndim == 4]
-        for r, m in layers:
-            styles = (r.detach().flatten(2).var(2, correction=0) + 1e-6).sqrt()
-            within = styles - self.averaged(same, styles)
-            spread = within.square().mean(1).sum() / freedom + 1e-8
+        originals = [*self.contrasts(real), *self.strokes(self.x)]
+        found = [*self.contrasts(judged), *self.strokes(made)]
+        for styles, ours in zip(originals, found):
             wanted = styles[-moved:] - self.averaged(others, styles)
-            found = (m.flatten(2).var(2, correction=0) + 1e-6).sqrt()
-            gap = found - self.averaged(there, styles) - wanted
-            total = total + gap.square().mean(1) / spread / len(layers)
+            gap = ours - self.averaged(there, styles) - wanted
+            total = total + gap.square().mean(1) / self.spread(styles) / len(found)
         return total * others.any(1) * there.any(1)
+
+    def unsaid(self, codes: Tensor) -> Tensor:
+        """What of the strokes' styles is left by the best line from all codes, by least squares."""
+        same = (self.y[:, None] == self.y).to(self.x)
+        known = (same.sum(1) > 1).to(self.x)[:, None]
+        groups = self.strokes(self.x)
+        columns = [
+            (styles - self.averaged(same, styles))
+            / (self.spread(styles) * styles.shape[1] * len(groups)).sqrt()
+            for styles in groups
+        ]
+        middle = (codes * known).sum(0) / known.sum().clamp(min=1e-6)
+        wanted, given = torch.cat(columns, 1) * known, (codes - middle.detach()) * known
+        size = codes.shape[1]
+        rows = torch.cat([given, torch.eye(size).to(given) * (size / 2) ** 0.5]).detach()
+        aims = torch.cat([wanted, wanted.new_zeros(size, wanted.shape[1])])
+        line = torch.linalg.lstsq(rows, aims).solution
+        return self.reduce((wanted - given @ line).square().sum(1))
+
+    def contrasts(self, judgement: Judgement) -> list[Tensor]:
+        """The deviation of each channel over its grid."""
+        grids = [layer.flatten(2) for layer in judgement.features if layer.ndim == 4]
+        return [(grid.var(2, correction=0) + 1e-6).sqrt() for grid in grids]
+
+    def strokes(self, x: Tensor) -> list[Tensor]:
+        """Contrast; slopes in eight directions of two smoothed images, as a whole and by share."""
+        contrast = (x.flatten(2).var(2, correction=0) + 1e-6).sqrt()
+        steepness, directions = [], []
+        for share in (1 / 28, 9 / 28):
+            k = max(1, round(share * min(x.shape[2:])))
+            box = torch.ones(1, 1, k, k).to(x) / k**2
+            padded = F.pad(x.flatten(0, 1)[:, None], [2 * k] * 4, mode="replicate")
+            smooth = F.conv2d(F.conv2d(padded, box), box)
+            right = k * (smooth[..., 1:-1, 2:] - smooth[..., 1:-1, :-2]) / 2
+            down = k * (smooth[..., 2:, 1:-1] - smooth[..., :-2, 1:-1]) / 2
+            slopes = []
+            for angle in torch.arange(8).to(x) * (torch.pi / 8):
+                steep = (angle.cos() * right + angle.sin() * down).square().mean((1, 2, 3))
+                slopes.append((steep + 1e-6).sqrt().unflatten(0, contrast.shape))
+            whole = torch.stack(slopes).square().mean(0).sqrt()
+            steepness.append(whole / contrast)
+            directions.append(torch.cat([slope / whole for slope in slopes], 1))
+        return [contrast, torch.cat(steepness, 1), *directions]
+
+    def spread(self, styles: Tensor) -> Tensor:
+        """Variance within the classes, the mean over channels (N, C)."""
+        same = (self.y[:, None] == self.y).to(self.x)
+        within = styles.detach() - self.averaged(same, styles.detach())
+        freedom = max(len(self.y) - len(self.y.unique()), 1)
+        return within.square().mean(1).sum() / freedom + 1e-8
 
     def averaged(self, chosen: Tensor, values: Tensor) -> Tensor:
         """The mean of the values (N, C) that each row of ones and zeros (M, N) chooses."""

@@ -51,6 +51,7 @@ PINNED = {
         "label_weight": 0.5,
         "cycle_weight": 0.0,
         "style_weight": 0.0,
+        "code_style_weight": 0.0,
         "feature_matching_weight": 0.0,
         "augment": 0.0,
     },

@@ -194,84 +194,6 @@ def test_feature_matching_compares_batch_means():
     assert losses.learned_similarity(real, shuffled).min() > 1
 
 
-# ── style ────────────────────────────────────────────────────────────────────────────────────────
-
-
-def drawn(labels, styles, seed=0):
-    """Grids (N, C, 6, 6) with these standard deviations (N, C), and other means in each class."""
-    noise = randn(len(labels), styles.shape[1], 6, 6, seed=seed)
-    noise = noise - noise.mean((2, 3), keepdim=True)
-    noise = noise / noise.std((2, 3), keepdim=True, correction=0)
-    return noise * styles[:, :, None, None] + labels[:, None, None, None]
-
-
-def test_style_is_what_is_unusual_in_its_class():
-    """Image i of class 1 deviates from its class as image i of class 0 does: nothing is lost."""
-    usual = torch.tensor([[2.0, 5.0], [4.0, 3.0]])
-    deviations = randn(20, 2, seed=1)
-    deviations = 0.3 * (deviations - deviations.mean(0))
-    labels = torch.tensor([0] * 20 + [1] * 20)
-    real = drawn(labels, usual[labels] + deviations.repeat(2, 1))
-    sources, targets = labels[20:], torch.zeros(20, dtype=torch.long)
-    # Left out of the mean of its class, a source deviates from it by 20 / 19 of what it did.
-    wanted = usual[targets] + deviations * 20 / 19
-    kept = losses.style_lost([real], labels, [drawn(targets, wanted, seed=5)], targets, 2)
-    assert sources.tolist() == [1] * 20
-    assert kept.shape == (20,) and kept.max() < 1e-6
-    mixed = losses.style_lost([real], labels, [drawn(targets, wanted.roll(7, 0))], targets, 2)
-    assert mixed.mean() == pytest.approx(2, abs=0.8)
-    flat = losses.style_lost([real], labels, [drawn(targets, usual[targets])], targets, 2)
-    assert flat.mean() == pytest.approx(1, abs=0.2)
-    scaled = losses.style_lost(
-        [10 * real], labels, [10 * drawn(targets, usual[targets])], targets, 2
-    )
-    torch.testing.assert_close(scaled, flat, rtol=1e-3, atol=1e-3)
-
-
-def test_style_asks_nothing_where_the_batch_does_not_know_what_is_usual():
-    labels = torch.tensor([0, 0, 1, 0])  # class 2 is missing, class 1 has one image
-    targets = torch.tensor([2, 0, 1])
-    real, made = [randn(4, 3, 4, 4), randn(4, 5)], [randn(3, 3, 4, 4, seed=3), randn(3, 5)]
-    made = [layer.requires_grad_() for layer in made]
-    lost = losses.style_lost(real, labels, made, targets, 3)
-    assert lost[0] == 0 and lost[1] == 0 and lost[2] > 0
-    lost.sum().backward()
-    assert made[0].grad[:2].abs().max() == 0 and made[0].grad[2].abs().max() > 0
-    assert made[1].grad is None  # what is no grid has no texture
-    blank = torch.zeros(3, 3, 4, 4, requires_grad=True)
-    losses.style_lost(real[:1], labels, [blank], targets, 3).sum().backward()
-    assert torch.isfinite(blank.grad).all()
-
-
-def test_style_is_as_exact_where_products_are_in_bfloat16():
-    labels = torch.arange(12) % 3
-    real, made = randn(12, 5, 4, 4), randn(6, 5, 4, 4, seed=1)
-    asked = [real], labels, [made], (labels[6:] + 1) % 3, 3
-    exact = losses.style_lost(*asked)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert torch.equal(losses.style_lost(*asked), exact)
-
-
-def test_a_batch_asks_on_average_for_what_all_images_do():
-    """Its class means are noisy; the gradient is right on average, the source being left out."""
-    everyone = torch.arange(600) % 3
-    styles = 3 + everyone[:, None] + 0.5 * randn(600, 2, seed=2)
-    real, made = drawn(everyone, styles), drawn(torch.tensor([1]), torch.tensor([[4.0, 4.0]]))
-    source, target = 0, torch.tensor([1])
-
-    def gradient(rows):
-        image = made.clone().requires_grad_()
-        rows = torch.cat([rows[rows != source], torch.tensor([source])])
-        losses.style_lost([real[rows]], everyone[rows], [image], target, 3).sum().backward()
-        return image.grad
-
-    exact = gradient(torch.arange(600))
-    shuffled = torch.Generator().manual_seed(0)
-    batches = [torch.randperm(600, generator=shuffled)[:60] for _ in range(300)]
-    mean = torch.stack([gradient(rows) for rows in batches]).mean(0)
-    assert (mean - exact).norm() < 0.1 * exact.norm()
-
-
 # ── auxiliary classifier ─────────────────────────────────────────────────────────────────────────
 
 
@@ -291,8 +213,6 @@ def test_every_term_is_in_single_precision_under_bfloat16():
     assert losses.learned_similarity(maps, maps).dtype == torch.float32
     assert losses.feature_matching(maps, maps).dtype == torch.float32
     assert losses.misread(maps[0][:, :, 0, 0], torch.tensor([0, 1])).dtype == torch.float32
-    labels = torch.tensor([0, 1])
-    assert losses.style_lost(maps, labels, maps, 1 - labels, 2).dtype == torch.float32
     images = torch.rand(2, 1, 3, 3)
     assert losses.pixel(randn(2, 1, 3, 3).bfloat16(), images, "bce").dtype == torch.float32
 

@@ -222,7 +222,11 @@ class ObjectiveConfig(Strict):
     """Weight of |E(G(z, y'), y') - z|^2 / 2 on transferred and sampled images."""
     style_weight: Weight = 0.0
     """Weight, in the decoder's loss, of what transferred images lack of their sources' style in the
-    discriminator's features (`losses.style_lost`); there are some where `transfer_weight` > 0."""
+    discriminator's features and in strokes (`vaegan.style.Styles.lost`); there are some where
+    `transfer_weight` > 0."""
+    code_style_weight: Weight = 0.0
+    """Weight, in a VAE/GAN's encoder's loss, of what of an image's strokes one line for all classes
+    cannot read from its code (`vaegan.style.Styles.unsaid`); nothing without labels."""
     feature_matching_weight: Weight = 0.0
     """Weight of the distance between batch MEANS of features (Salimans et al. 2016)."""
     augment: Annotated[float, Field(ge=0, le=0.5)] = 0.0

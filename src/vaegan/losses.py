@@ -22,7 +22,6 @@ __all__ = [
     "learned_similarity",
     "misread",
     "pixel",
-    "style_lost",
 ]
 
 Adversarial = Literal["saturating", "non-saturating", "hinge"]
@@ -89,64 +88,6 @@ def feature_matching(real: list[Tensor], fake: list[Tensor], ranks: Ranks = ALON
         gap = 0.5 * ranks.mean(value.mean(0) - target.mean(0)).square().mean()
         total = total + gap / scale / len(real)
     return total
-
-
-def style_lost(
-    real: list[Tensor],
-    labels: Tensor,
-    made: list[Tensor],
-    targets: Tensor,
-    classes: int,
-    ranks: Ranks = ALONE,
-) -> Tensor:
-    """How far each transferred image is from the style of its source, (M,): 0 where it has it all.
-
-    real: features of the batch, labels (N,); made: those of M <= N images made of its LAST M under
-    the labels `targets` (M,), none of which is its source's. The style of an image is the standard
-    deviation of each channel over the grid (the texture statistic of Huang & Belongie 2017, eq. 5)
-    in every tapped layer that is a grid, less what is usual in its class: heavy for a one, not
-    heavy as an eight is.
-
-        mean over channels and layers of ((s(x') - u_y') - (s(x) - u_y))^2 / v
-
-    u are the class means of the real images, v the layer's variance within the classes, both of
-    the batch of all `ranks` together; about 2 where source and image have nothing in common. The
-    source is left out of the mean that it is compared with, which makes the gradient, a batch's
-    means being what they are, right on average. Nothing is asked of an image where the batch holds
-    no other image of its source's class, or none of its own.
-    """
-    taps = [tap for tap, layer in enumerate(made) if layer.ndim == 4]
-    if not taps:
-        return torch.zeros(len(targets), device=targets.device)
-    hot = F.one_hot(labels, classes).float()
-    counts = ranks.mean(hot.sum(0)) * ranks.world
-    styles = _spreads([real[tap].detach() for tap in taps])
-    with torch.autocast(styles.device.type, enabled=False):  # products would be rounded
-        sums = hot.T @ styles
-    means = ranks.mean(sums) * ranks.world / counts.clamp(min=1)[:, None]
-    within = styles - means[labels]
-    squares = ranks.mean(within.square().sum(0)) * ranks.world
-    freedom = (counts.sum() - (counts > 0).sum()).clamp(min=1)
-    others = counts[labels][:, None]
-    wanted = (within * others / (others - 1).clamp(min=1))[-len(targets) :]
-    gaps = (_spreads([made[tap] for tap in taps]) - means[targets] - wanted).square()
-    channels = [made[tap].shape[1] for tap in taps]
-    shares = [
-        gap.mean(1) / (square.mean() / freedom + 1e-8)
-        for gap, square in zip(gaps.split(channels, 1), squares.split(channels))
-    ]
-    known = (counts[labels][-len(targets) :] > 1) & (counts[targets] > 0)
-    return torch.stack(shares).mean(0) * known
-
-
-def _spreads(features: list[Tensor]) -> Tensor:
-    """Standard deviations over the grids, all (B,C,H,W) -> (B, sum of C); never quite 0."""
-    found = []
-    for layer in features:
-        rows = layer.permute(0, 2, 3, 1).flatten(1, 2).float()  # as channels-last memory lies
-        centred = rows - rows.mean(1, keepdim=True)
-        found.append((centred.square().mean(1) + 1e-6).sqrt())
-    return torch.cat(found, 1)
 
 
 def _mean_squares(features: list[Tensor], ranks: Ranks) -> Tensor:

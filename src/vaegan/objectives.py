@@ -6,7 +6,7 @@ told apart when gradients are taken: each loss is differentiated with respect to
 parameters only (`Evaluation.backward`), so that the gradient of L_GAN never reaches the encoder and
 the similarity never reaches the discriminator.
 
-    encoder         similarity + KL
+    encoder         similarity + KL + style that codes leave unsaid
     decoder         gamma similarity + adversarial term     (its prior: -log p of the codes)
     discriminator   L_GAN                                   (Larsen et al. 2016, algorithm 1)
 """
@@ -32,6 +32,7 @@ from vaegan.model import Model
 from vaegan.networks import Judgement
 from vaegan.ranks import ALONE, Ranks
 from vaegan.schedules import DISCRIMINATOR, GENERATOR, Costs
+from vaegan.style import Styles, contrasts, strokes
 
 __all__ = ["Evaluation", "Objective"]
 
@@ -205,19 +206,27 @@ class Objective:
             matched = [losses.feature_matching(real.features, fake, self.ranks) for fake in fakes]
             values["feature_matching"] = torch.stack(matched).mean()
             game_term = game_term + config.feature_matching_weight * values["feature_matching"]
-        if config.style_weight and "transfer" in made_of:
-            values["style"] = self._style(batch, real, judged["transfer"], asked["transfer"])
+        targets = asked.get("transfer")
+        styles = self._styles(batch, real, targets is not None)
+        if styles is not None and targets is not None and config.style_weight:
+            moved, features = made[-made_of["transfer"] :], judged["transfer"].features
+            found = contrasts(features) + strokes(moved)
+            values["style"] = self._mean(styles.lost(found, targets))
             game_term = game_term + config.style_weight * values["style"]
         fit = torch.zeros_like(kl)
         if model.decoder.prior.learned:  # reaches neither the encoder nor the rest of the decoder
             codes = latents.detach()
             fit = self._mean(model.decoder.prior.negative_log_density(codes, batch.labels))
             values["prior_nll"] = fit
-        encoder = distance + config.kl_weight * kl + extra
+        latent_term = config.kl_weight * kl
+        if styles is not None and config.code_style_weight:
+            values["unsaid"] = self._mean(styles.unsaid(posterior.mean))
+            latent_term = latent_term + config.code_style_weight * values["unsaid"]
+        encoder = distance + latent_term + extra
         decoder = gamma * distance + game_term + extra + fit
         values |= {"encoder_loss": encoder, "decoder_loss": decoder}
         if together:
-            shares.append((GENERATOR, decoder + config.kl_weight * kl))
+            shares.append((GENERATOR, decoder + latent_term))
         else:
             shares += [(frozenset({"decoder"}), decoder), (frozenset({"encoder"}), encoder)]
         return self._evaluation(shares, values)
@@ -300,18 +309,15 @@ class Objective:
             )
         )
 
-    def _style(
-        self, batch: Batch, real: Judgement, made: Judgement, targets: Tensor | None
-    ) -> Tensor:
-        """What transferred images lack of their sources' style, by the discriminator's features."""
-        assert batch.labels is not None
-        assert targets is not None
+    @torch.no_grad()
+    def _styles(self, batch: Batch, real: Judgement, transferred: bool) -> Styles | None:
+        """What is usual in the batch's classes, where something is asked of style."""
+        asked = transferred and self.config.style_weight > 0
+        if batch.labels is None or not (asked or self.config.code_style_weight):
+            return None
+        textures = contrasts(real.features) if asked else []
         classes = self.model.config.num_classes
-        return self._mean(
-            losses.style_lost(
-                real.features, batch.labels, made.features, targets, classes, self.ranks
-            )
-        )
+        return Styles(textures, strokes(batch.images), batch.labels, classes, self.ranks)
 
     def _cycle(self, made: Tensor, codes: Tensor, labels: Tensor | None) -> Tensor:
         """|E(G(z, y), y) - z|^2 / 2 per generated image: the code must survive the picture."""

@@ -230,6 +230,7 @@ DEFAULT = Recipe(
         torn_weight=0.1,
         label_weight=1.0,
         style_weight=10.0,
+        code_style_weight=6.0,
     ),
     optimiser=ADAM.model_copy(
         update={f"{network}_lr": 5e-3 for network in NETWORKS} | {"muon": NETWORKS}
@@ -257,7 +258,7 @@ DENSE = Recipe(
         spectral_norm=True,
     ),
     objective=DEFAULT.objective.model_copy(
-        update={"style_weight": 0.0, "torn_weight": 0.0}  # it has no grids; not tried
+        update={"style_weight": 0.0, "code_style_weight": 0.0, "torn_weight": 0.0}  # not tried
     ),
     optimiser=DEFAULT.optimiser,
     gan_optimiser=ADAM,

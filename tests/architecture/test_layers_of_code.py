@@ -28,7 +28,7 @@ LAYERS = (
     "errors randomness pretrained batching allocator",
     "ranks devices images files posterior prior blueprint augmentation",
     "norms",
-    "data config layers losses",
+    "data config layers losses style",
     "presets schedules networks rundir checkpoint alarms metrics figures",
     "settings model",
     "draws optimisers looks inference game",

@@ -249,6 +249,7 @@ SWITCHES = {
     "augmented": {"augment": 0.3, "reconstruction_weight": 0.5},
     "everything": {
         "augment": 0.2,
+        "code_style_weight": 3.0,
         "cycle_weight": 1.0,
         "feature_matching_weight": 1.0,
         "label_weight": 0.5,
@@ -306,6 +307,26 @@ def test_the_style_of_transferred_images(configure, bars, double, batch, judged)
     )
     _, objective, images, draws = prepared(config, bars(8, 4))
     assert objective(images, draws, EVERYONE).values["style"] > 0.1
+    check(config, bars(8, 4))
+
+
+@pytest.mark.parametrize("batch", [6, 12])
+@pytest.mark.parametrize("style", [0.0, 50.0])
+@pytest.mark.parametrize("reduction", ["mean", "sum-per-pixel"])
+def test_the_style_that_codes_do_not_say(configure, bars, double, batch, style, reduction):
+    config = configure(
+        "cvae-gan",
+        "default",
+        batch=batch,
+        classes=4,
+        latent_dim=3,
+        objective__code_style_weight=200.0,
+        objective__style_weight=style,
+        objective__similarity_weight=0.3,
+        objective__reduction=reduction,
+    )
+    _, objective, images, draws = prepared(config, bars(8, 4))
+    assert objective(images, draws, EVERYONE).values["unsaid"] > 0.01
     check(config, bars(8, 4))
 
 

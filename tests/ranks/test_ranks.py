@@ -28,7 +28,7 @@ CASES = {
     "tutorial": ("cvae-gan", "tutorial", {"schedule__discriminator_until": 0.085}),
     # Batch normalisation and its running statistics, weight decay; no labels.
     "larsen": ("vae-gan", "larsen-small", {}),
-    # Means of features over the batch, shifted images, the cycle.
+    # Means of features over the batch, shifted images, the cycle, style of classes that come once.
     "dense": (
         "cvae-gan",
         "dense",
@@ -36,6 +36,8 @@ CASES = {
             "objective__feature_matching_weight": 1.0,
             "objective__augment": 0.2,
             "objective__cycle_weight": 1.0,
+            "objective__style_weight": 1.0,
+            "objective__code_style_weight": 1.0,
             "objective__reconstruction_weight": 0.5,
         },
     ),
