@@ -2,10 +2,11 @@
 
     PYTHONPATH=.:src PYTHON -m benchmarks.pythae_run --data mnist --minutes 10 --outdir runs/pythae
 
-in a Python that has pythae. Trainer, losses, optimisers, rates and the rule that holds networks
-back are its own defaults. Encoder, decoder and discriminator are those of the recipe `default`,
-less what is not a network's: the fitted prior, and the spectral norm that a trainer must refresh.
-It knows no labels. Its weights are those of the last step: it keeps no average.
+in a Python that has pythae and what this package needs. Trainer, losses, optimisers, rates (unless
+`--rate` says another) and the rule that holds networks back are pythae's defaults. Encoder, decoder
+and discriminator are those of the recipe `default`, less what is not a network's: the fitted prior,
+and the spectral norm that a trainer must refresh. It knows no labels. Its weights are those of the
+last step: it keeps no average.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import math
 import sys
 import tempfile
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +41,7 @@ from vaegan.presets import DEFAULT
 from vaegan.rundir import RunDirectory
 from vaegan.settings import resolve
 
+NETWORKS = ("encoder", "decoder", "discriminator")
 BATCH = 64  # pythae's default, and ours
 
 
@@ -49,18 +52,23 @@ class TimeIsUp(Exception):
 class Clock(TrainingCallback):
     """Counts steps, and ends the training in the middle of an epoch."""
 
-    def __init__(self, seconds: float):
-        self.steps, self.began, self.seconds = 0, time.monotonic(), seconds
+    def __init__(self, seconds: float, steps: int | None):
+        self.steps, self.began, self.last = 0, time.monotonic(), steps
+        self.seconds = math.inf if steps else seconds
 
     def on_train_step_end(self, training_config: Any, **_: Any) -> None:
         """After each batch."""
         self.steps += 1
-        if time.monotonic() - self.began > self.seconds:
+        if self.steps == self.last or self.elapsed() > self.seconds:
             raise TimeIsUp
 
+    def elapsed(self) -> float:
+        """Seconds since training began."""
+        return time.monotonic() - self.began
 
-def config_of(data: str, dataset: Dataset, seed: int) -> RunConfig:
-    """The networks as settings; those of the training are pythae's, and not among them."""
+
+def config_of(data: str, dataset: Dataset, seed: int, rate: float) -> RunConfig:
+    """The networks as settings; of those of the training only the rates are pythae's."""
     decoder = [line for line in DEFAULT.architecture.decoder if not line.startswith("coupling")]
     config = resolve(
         dataset,
@@ -70,6 +78,7 @@ def config_of(data: str, dataset: Dataset, seed: int) -> RunConfig:
         overrides={
             "model.architecture.decoder": json.dumps(decoder),
             "model.architecture.spectral_norm": "false",
+            **{f"optimiser.{name}_lr": str(rate) for name in NETWORKS},
         },
         source=data,
     )
@@ -80,13 +89,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", default="mnist")
     parser.add_argument("--minutes", type=float, default=10)
+    parser.add_argument("--steps", type=int, help="as many steps of 64, in place of minutes")
+    parser.add_argument("--rate", type=float, default=1e-4, help="of all three optimisers")
     parser.add_argument("--outdir", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     dataset = load_dataset(options.data)
-    config = config_of(options.data, dataset, options.seed)
+    config = config_of(options.data, dataset, options.seed, options.rate)
     options.outdir.mkdir(parents=True, exist_ok=True)
     run = RunDirectory(options.outdir)
     try:
@@ -105,19 +116,20 @@ def main() -> None:
                 per_device_train_batch_size=BATCH,
                 no_cuda=True,
                 seed=options.seed,
+                **{f"{name}_learning_rate": options.rate for name in NETWORKS},
             ),
-            callbacks=[clock := Clock(60 * options.minutes)],
+            callbacks=[clock := Clock(60 * options.minutes, options.steps)],
         )
-        try:
+        with suppress(TimeIsUp):
             trainer.train()
-        except TimeIsUp:
-            print(f"{clock.steps:,} steps in {options.minutes:g} minutes", file=sys.stderr)
+        seconds = clock.elapsed()
+    print(f"{clock.steps:,} steps in {seconds / 60:.1f} minutes", file=sys.stderr)
     write_tensors(run.weights, model.eval().state_dict())
     epochs, steps = divmod(clock.steps, math.ceil(len(images) / BATCH))
     row = {
         "step": clock.steps,
         "images_seen": epochs * len(images) + steps * BATCH,
-        "seconds": round(60 * options.minutes, 3),
+        "seconds": round(seconds, 3),
     }
     run.stats.write_text(json.dumps(row) + "\n", "utf-8")
 

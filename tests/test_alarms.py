@@ -96,7 +96,7 @@ PINNED = {
 }
 
 
-def watched(path, digits, system, steps=240, **changes):
+def watched(path, digits, system, steps=150, **changes):
     """A tiny run under a watch that looks often, whatever it costs."""
     overrides = {n.replace("__", "."): str(value) for n, value in (PINNED | changes).items()}
     config = resolve(digits, system=system, recipe="dense", overrides=overrides)
@@ -116,7 +116,7 @@ def test_an_alarm_is_given_once_and_kept(tmp_path, capfd, digits) -> None:
 
 
 def test_what_fails_while_rates_warm_up_does_not_count(tmp_path, digits) -> None:
-    watch = watched(tmp_path, digits, "cvae", objective__kl_weight=1000, optimiser__warmup=240)
+    watch = watched(tmp_path, digits, "cvae", objective__kl_weight=1000, optimiser__warmup=150)
     assert watch.looks > 2 and watch.alarms == []
 
 

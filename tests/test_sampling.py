@@ -142,6 +142,7 @@ def test_an_array_is_there_whole_or_not_at_all(model, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["array.npy", "folder"])
 def test_a_full_disk_is_one_line_and_nothing_half(model, tmp_path, name):
     model.save_pretrained(tmp_path / "model")

@@ -34,12 +34,12 @@ def assert_identical(ours: Trainer, theirs: Trainer):
 
 # ── resumed = unbroken ───────────────────────────────────────────────────────────────────────────
 
-RUNS = [(system, "dense", 20, {}) for system in SYSTEMS] + [
+RUNS = [(system, "dense", 10, {}) for system in SYSTEMS] + [
     # Inner loops, dropout, TensorFlow's RMSProp; a rule, running statistics, weight decay; ours.
     ("cvae-gan", "tutorial", 6, {}),
     ("vae-gan", "larsen-small", 10, {}),
     ("cvae-gan", "default", 10, {}),
-    ("ae", "dense", 20, {"objective__noise": 0.5, "objective__sparsity": 1e-3}),
+    ("ae", "dense", 10, {"objective__noise": 0.5, "objective__sparsity": 1e-3}),
     (
         "cvae-gan",
         "tutorial-fixed",

@@ -5,13 +5,18 @@ from __future__ import annotations
 import io
 from collections.abc import Callable, Iterator
 from contextlib import redirect_stderr, redirect_stdout
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from vaegan.cli import main
+from vaegan.metrics import diversity
+from vaegan.metrics.classifier import TrainingSettings
+from vaegan.metrics.judge import Judge
 
+QUICK = TrainingSettings(width=8, num_features=16, steps=60, batch=64)
 TINY = ["--data", "digits", "--recipe", "dense", "--steps", "3", "--batch", "8"]
 
 
@@ -73,3 +78,15 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str]
         return runs[system]
 
     yield of
+
+
+@pytest.fixture
+def quickly(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """A judge that trains in a second, kept for all tests, and classifiers of a moment."""
+    trained_on, cache = Judge.trained_on, tmp_path_factory.getbasetemp() / "quick-judges"
+
+    def quick(dataset: Any, _: Any = None, progress: Any = None, task: Any = None) -> Judge:
+        return trained_on(dataset, cache, progress, QUICK, task=task)
+
+    monkeypatch.setattr(Judge, "trained_on", staticmethod(quick))
+    monkeypatch.setattr(diversity, "CAS_SETTINGS", replace(QUICK, steps=12))

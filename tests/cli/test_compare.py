@@ -13,25 +13,11 @@ from PIL import Image
 from vaegan.cli.loading import open_run
 from vaegan.cli.measuring import kept
 from vaegan.errors import DataError
-from vaegan.metrics import diversity
-from vaegan.metrics.classifier import TrainingSettings
 from vaegan.metrics.judge import Judge
 
+pytestmark = pytest.mark.usefixtures("quickly")
 TINY = ("--data", "digits", "--recipe", "dense", "--steps", 3, "--batch", 8)
-QUICK = TrainingSettings(width=8, num_features=16, steps=60, batch=64)
 COMMON = ("--recipe", "dense", "--steps", 3, "--n", 60, "--set", "batch=8")
-
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A judge that trains in a second, kept for all tests here, and classifiers that do too."""
-    trained_on, cache = Judge.trained_on, tmp_path_factory.getbasetemp() / "quick-judges"
-
-    def quick(dataset: Any, _: Any = None, progress: Any = None, task: Any = None) -> Judge:
-        return trained_on(dataset, cache, progress, QUICK, task=task)
-
-    monkeypatch.setattr(Judge, "trained_on", staticmethod(quick))
-    monkeypatch.setattr(diversity, "CAS_SETTINGS", QUICK)
 
 
 def results(folder: Path) -> dict[str, Any]:
@@ -47,6 +33,7 @@ def times(folder: Path) -> dict[str, tuple[int, int]]:
     }
 
 
+@pytest.mark.slow
 def test_the_ladder_is_trained_measured_and_drawn_once(works: Any, tmp_path: Path) -> None:
     common = ("compare", *COMMON, "--outdir", tmp_path)
     asked = (*common, "--systems", "ae,cgan,cvae-gan", "--latent-dims", "2")

@@ -16,25 +16,10 @@ from PIL import Image
 from torch import nn
 
 from vaegan import __version__
-from vaegan.metrics import diversity
-from vaegan.metrics.classifier import TrainingSettings
 from vaegan.metrics.inception import Inception
-from vaegan.metrics.judge import Judge
 
+pytestmark = pytest.mark.usefixtures("quickly")
 TINY = ("--data", "digits", "--recipe", "dense", "--steps", 3, "--batch", 8)
-QUICK = TrainingSettings(width=8, num_features=16, steps=60, batch=64)
-
-
-@pytest.fixture(autouse=True)
-def quickly(monkeypatch: Any, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """A judge that trains in a second, kept for all tests here, and classifiers that do too."""
-    trained_on, cache = Judge.trained_on, tmp_path_factory.getbasetemp() / "quick-judges"
-
-    def quick(dataset: Any, _: Any = None, progress: Any = None, task: Any = None) -> Judge:
-        return trained_on(dataset, cache, progress, QUICK, task=task)
-
-    monkeypatch.setattr(Judge, "trained_on", staticmethod(quick))
-    monkeypatch.setattr(diversity, "CAS_SETTINGS", QUICK)
 
 
 @pytest.fixture

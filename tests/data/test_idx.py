@@ -147,10 +147,10 @@ def test_a_pipe_does_not_block(tmp_path):
 def test_gzip_bomb_costs_neither_time_nor_memory(tmp_path, declared):
     header = bytes([0, 0, 8, len(declared)]) + b"".join(struct.pack(">I", n) for n in declared)
     packer = zlib.compressobj(9, wbits=31)
-    parts = [packer.compress(header)] + [packer.compress(bytes(1 << 20)) for _ in range(256)]
+    parts = [packer.compress(header)] + [packer.compress(bytes(1 << 20)) for _ in range(64)]
     path = tmp_path / "bomb.gz"
     path.write_bytes(b"".join([*parts, packer.flush()]))
-    assert path.stat().st_size < 300_000
+    assert path.stat().st_size < 80_000
     tracemalloc.start()
     message = error_of(read_idx, path)
     peak = tracemalloc.get_traced_memory()[1]

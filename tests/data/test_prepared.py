@@ -197,6 +197,7 @@ print(max(grown), resident() - before)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="/proc/self/statm tells the resident size")
 def test_training_on_a_large_file_keeps_memory_flat(tmp_path):
     # 200 MB of 64 x 64 images; 15,360 of the 51,200 are used, and their pages given back.

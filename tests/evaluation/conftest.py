@@ -138,6 +138,12 @@ def quick() -> TrainingSettings:
     return QUICK
 
 
+@pytest.fixture(scope="session")
+def brief() -> TrainingSettings:
+    """Settings of a classifier that only needs to have been trained."""
+    return replace(QUICK, steps=20)
+
+
 @pytest.fixture
 def planted(letters: Dataset):
     """Return the function that makes a planted model of a kind."""

@@ -57,7 +57,7 @@ def test_a_depth_for_every_layer_with_weights(letters, recipe, depths) -> None:
     # Deterministic, dropout off, hooks gone, whatever the batch size.
     again = discriminator_metric(model, letters.test.labels[:20], ObjectiveConfig(), batch=7)
     for one, other in zip(features, again.features(letters.test.pixels[:20])):
-        assert one == pytest.approx(other, rel=1e-4, abs=1e-5)
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-5)
     assert not [m for m in model.discriminator.modules() if m._forward_pre_hooks]
 
 
@@ -91,23 +91,17 @@ def test_the_similarity_is_the_training_loss(letters, normalised) -> None:
 
 
 @pytest.fixture(scope="module")
-def measured(letters, judge):
-    """Return the function that measures a model's metric: bench and scores."""
-
-    def of(model: Model) -> tuple[Bench, Scores]:
-        bench, scores = (
-            Bench(model, letters, judge, 300),
-            Scores({"seeds": [0], "real_images": 300}),
-        )
-        measure_metric(bench, scores, ObjectiveConfig())
-        return bench, scores
-
-    return of
+def measured(letters, judge) -> tuple[Bench, Scores]:
+    """An untrained model on its bench, and the scores of its metric: not to be changed."""
+    bench = Bench(model_of(letters), letters, judge, 300)
+    scores = Scores({"seeds": [0], "real_images": 300})
+    measure_metric(bench, scores, ObjectiveConfig())
+    return bench, scores
 
 
-def test_the_shares_are_those_of_the_pairs_at_the_sizes_they_name(letters, measured) -> None:
+def test_the_shares_are_those_of_the_pairs_at_the_sizes_they_name(measured) -> None:
     """1 px at 7 x 7 alone, half a pixel at 3 x 3 and 5 x 5, from the distances themselves."""
-    bench, scores = measured(model_of(letters))
+    bench, scores = measured
     rows = metric_rows(bench)
     pixels = bench.real.pixels[rows]
     features = own_metric(bench, rows, ObjectiveConfig()).features
@@ -132,8 +126,8 @@ def test_the_shares_are_those_of_the_pairs_at_the_sizes_they_name(letters, measu
         assert scores.values[f"metric_pixels_{variant}_strict"] == 0
 
 
-def test_a_share_of_few_pairs_is_a_dash(letters, measured) -> None:
-    _, scores = measured(model_of(letters))
+def test_a_share_of_few_pairs_is_a_dash(measured) -> None:
+    _, scores = measured
     assert scores.values["metric_pairs_blur_strict"] < 100
     (table,) = (t for t in filled(scores.values, scores.about["metric_depths"]) if t[0].transposed)
     group, _, rows = table
@@ -156,9 +150,8 @@ def test_a_share_of_few_pairs_is_a_dash(letters, measured) -> None:
     assert cell(shown["metric_pairs_shift_1"], 0) == "300"
 
 
-def test_the_untrained_control_is_the_mean_of_fresh_discriminators(letters, measured) -> None:
-    model = model_of(letters)
-    bench, scores = measured(model)
+def test_the_untrained_control_is_the_mean_of_fresh_discriminators(measured) -> None:
+    bench, scores = measured
     rows = metric_rows(bench)
     found = []
     for seed in range(UNTRAINED):
@@ -170,8 +163,8 @@ def test_the_untrained_control_is_the_mean_of_fresh_discriminators(letters, meas
     assert scores.values["metric_untrained_depth_2_shift_1"] == pytest.approx(mean[1])
 
 
-def test_the_picture_shows_pairs_that_pixels_rank_wrong(letters, measured, monkeypatch) -> None:
-    bench, scores = measured(model_of(letters))
+def test_the_picture_shows_pairs_that_pixels_rank_wrong(measured, monkeypatch) -> None:
+    bench, scores = measured
     told = {}
     monkeypatch.setattr(picture, "drawn", lambda *given: told.update(zip("irs", given)))
     picture.learned_metric(bench, scores, ObjectiveConfig(), examples=4)
@@ -186,8 +179,8 @@ def test_the_picture_shows_pairs_that_pixels_rank_wrong(letters, measured, monke
     assert ratios[:, 0] == pytest.approx(np.sqrt(near / far)) and (ratios[:, 0] < 1).all()
 
 
-def test_the_picture_keeps_all_its_text_on_the_page(letters, measured, monkeypatch) -> None:
-    bench, scores = measured(model_of(letters))
+def test_the_picture_keeps_all_its_text_on_the_page(measured, monkeypatch) -> None:
+    bench, scores = measured
     pages, new = [], theme.new_figure
     monkeypatch.setattr(theme, "new_figure", lambda *size: pages.append(new(*size)) or pages[-1])
     page = picture.learned_metric(bench, scores, ObjectiveConfig())

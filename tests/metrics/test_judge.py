@@ -264,10 +264,9 @@ def test_judge_of_the_embedded_digits(digits: Dataset, tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_judge_of_mnist(mnist: Dataset, request: pytest.FixtureRequest) -> None:
-    """Minutes the first time; kept in pytest's own cache."""
-    folder = request.config.cache.mkdir("judges")
-    judge = Judge.trained_on(mnist, folder)
-    # 0.9956 with one thread; other CPUs and thread counts round otherwise, a few images either way.
-    assert judge.accuracy >= 0.994
+def test_judge_of_mnist(mnist: Dataset, tmp_path: Path) -> None:
+    """A third of the steps that `plan` gives it, which reach 0.9956 in minutes; these, 0.9954."""
+    judge = Judge.trained_on(mnist, tmp_path, settings=TrainingSettings(steps=1500))
+    # Other CPUs and thread counts round otherwise, a few images either way.
+    assert judge.accuracy >= 0.993
     assert judge.accuracy == (judge.predict(mnist.test.pixels) == mnist.test.labels).mean()
