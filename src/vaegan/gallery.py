@@ -106,7 +106,6 @@ def transfer(
     model: Model,
     pixels: np.ndarray,
     label: int,
-    seed: int = 0,
     *,
     invert: bool = True,
 ) -> Image.Image:

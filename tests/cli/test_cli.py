@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import chdir
 from pathlib import Path
 from typing import Any
 
@@ -300,6 +301,16 @@ def test_transfer_of_own_images(works: Any, trained: Any, tmp_path: Path) -> Non
 
 
 # ── films, figures, report ───────────────────────────────────────────────────────────────────
+
+
+def test_figures_without_a_film_are_all_the_others(works: Any, tmp_path: Path) -> None:
+    """Of the model that comes with the package, which recorded none."""
+    with chdir(tmp_path):
+        ended = works("figures", "mnist", "--data", "digits")
+    assert ended.err == "note: mnist recorded no film\n"
+    drawn = {path.name for path in (tmp_path / "mnist" / "figures").iterdir()}
+    assert {"samples.png", "transfer-7.png", "manifold-3.png", "latents.png"} <= drawn
+    assert len(drawn) == 24
 
 
 def test_film(works: Any, trained: Any, tmp_path: Path) -> None:

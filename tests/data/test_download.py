@@ -11,7 +11,7 @@ import pytest
 
 from vaegan.data import download as downloading
 from vaegan.data.download import cache_folder, download, download_file
-from vaegan.data.idx import load_idx_folder, read_idx
+from vaegan.data.idx import dataset_of_idx, read_idx, read_idx_folder
 from vaegan.data.published import FASHION_MNIST, MNIST, Archive, Published
 from vaegan.errors import DataError
 
@@ -90,7 +90,7 @@ def test_fetches_once(tiny, source, serve, tmp_path, capsys):
     assert sorted(path.name for path in folder.iterdir()) == sorted(
         path.name for path in source.iterdir()
     )
-    here, there = load_idx_folder(folder, "tiny"), load_idx_folder(source, "tiny")
+    here, there = (dataset_of_idx(read_idx_folder(one), "tiny") for one in (folder, source))
     assert here.fingerprint == there.fingerprint
     assert len(serve.requests) == 4
 
@@ -117,7 +117,7 @@ def test_mirrors_are_tried_in_turn(tiny, source, serve, nowhere, tmp_path):
         (wrong / path.name).write_bytes(path.read_bytes()[:-1] + b"?")
     tiny = replace(tiny, mirrors=(nowhere, serve(empty), serve(wrong), serve(source)))
     folder = download(tiny, tmp_path / "cache")
-    assert load_idx_folder(folder, "tiny").num_classes == 3
+    assert dataset_of_idx(read_idx_folder(folder), "tiny").num_classes == 3
 
 
 def test_wrong_files_are_never_kept(tiny, source, serve, tmp_path):

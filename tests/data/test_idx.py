@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from vaegan.data.idx import idx_digest, load_idx_folder, read_idx, read_idx_folder
+from vaegan.data.idx import dataset_of_idx, idx_digest, read_idx, read_idx_folder
 from vaegan.errors import DataError
 
 SHARED_FOLDER = [HealthCheck.function_scoped_fixture]  # each example overwrites the one file
@@ -39,6 +39,11 @@ def mutations(draw):
         }[kind]
 
     return mutate
+
+
+def loaded(folder, name, class_names=()):
+    """The data set of a folder with IDX files."""
+    return dataset_of_idx(read_idx_folder(folder), name, class_names)
 
 
 def error_of(function, *arguments) -> str:
@@ -160,7 +165,7 @@ def test_gzip_bomb_costs_neither_time_nor_memory(tmp_path, declared):
 
 
 def test_folder_gives_the_three_splits(tmp_path, idx_folder):
-    dataset = load_idx_folder(idx_folder(tmp_path), "toy")
+    dataset = loaded(idx_folder(tmp_path), "toy")
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (33, 3, 12)
     assert dataset.image_size == (5, 7)
     assert (dataset.name, dataset.channels, dataset.class_names) == ("toy", 1, ("0", "1", "2"))
@@ -182,27 +187,27 @@ def test_every_spelling_reads_the_same(tmp_path, idx_folder):
         ["-idx{n}-ubyte", ".idx{n}-ubyte", "-idx{n}-ubyte.gz", ".idx{n}-ubyte.gz"]
     ):
         folder = idx_folder(tmp_path / str(number), suffix=suffix)
-        prints.add(load_idx_folder(folder, "toy").fingerprint)
+        prints.add(loaded(folder, "toy").fingerprint)
     assert len(prints) == 1
 
 
 def test_uncompressed_file_is_preferred(tmp_path, idx_folder):
     idx_folder(tmp_path, suffix="-idx{n}-ubyte")
     idx_folder(tmp_path, t10k_labels=np.zeros(12, np.uint8))
-    assert load_idx_folder(tmp_path, "toy").test.labels.tolist() == [0, 1, 2] * 4
+    assert loaded(tmp_path, "toy").test.labels.tolist() == [0, 1, 2] * 4
 
 
 def test_colour_images(tmp_path, idx_folder):
     colours = np.arange(36 * 4 * 4 * 3).astype(np.uint8).reshape(36, 4, 4, 3)
     idx_folder(tmp_path, train_images=colours, t10k_images=colours[:12])
-    dataset = load_idx_folder(tmp_path, "toy")
+    dataset = loaded(tmp_path, "toy")
     assert dataset.channels == 3
     assert np.array_equal(dataset.test.pixels, colours[:12])
 
 
 def test_classes_too_small_to_spare_an_image_stay_in_training(tmp_path, idx_folder):
     labels = np.arange(36, dtype=np.uint8)
-    dataset = load_idx_folder(idx_folder(tmp_path, train_labels=labels), "toy")
+    dataset = loaded(idx_folder(tmp_path, train_labels=labels), "toy")
     assert (len(dataset.train), len(dataset.validation)) == (36, 0)
     assert dataset.num_classes == 36
 
@@ -218,14 +223,14 @@ def test_classes_too_small_to_spare_an_image_stay_in_training(tmp_path, idx_fold
     ],
 )
 def test_files_that_do_not_fit_together(tmp_path, idx_folder, changes, words):
-    assert words in error_of(load_idx_folder, idx_folder(tmp_path, **changes), "toy")
+    assert words in error_of(loaded, idx_folder(tmp_path, **changes), "toy")
 
 
 def test_label_out_of_range(tmp_path, idx_folder):
     idx_folder(tmp_path, t10k_labels=np.full(12, 3, np.uint8))
-    message = error_of(load_idx_folder, tmp_path, "toy", ("a", "b", "c"))
+    message = error_of(loaded, tmp_path, "toy", ("a", "b", "c"))
     assert "label 3 of the test images of 'toy' is out of range: 3 classes" in message
-    assert load_idx_folder(tmp_path, "toy").class_names == ("0", "1", "2", "3")
+    assert loaded(tmp_path, "toy").class_names == ("0", "1", "2", "3")
 
 
 def test_missing_files_are_named(tmp_path, idx_folder):
@@ -245,7 +250,7 @@ def test_without_labels_the_images_are_unlabelled(tmp_path, idx_folder):
     labels[0].unlink()
     assert "lacks t10k-labels-idx1-ubyte[.gz]" in error_of(read_idx_folder, tmp_path)
     labels[1].unlink()
-    dataset = load_idx_folder(tmp_path, "toy")
+    dataset = loaded(tmp_path, "toy")
     assert (len(dataset.train), len(dataset.validation), len(dataset.test)) == (33, 3, 12)
     assert (dataset.train.labels, dataset.test.labels, dataset.class_names) == (None, None, ())
     next(tmp_path.glob("t10k-images*")).unlink()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -64,7 +65,11 @@ def figures(
     entries = list(album(opened))
     for entry in tracked("figures", entries):
         write(entry.draw(), opened, entry.name, None)
-    if films and opened.model.config.family != "ae":
+    if not films or opened.model.config.family == "ae":
+        return
+    if not any(opened.run.film_weights.glob("*")):
+        print(f"note: {run} recorded no film", file=sys.stderr)
+    else:
         for label in labels_of(opened, None):
             for path in write_films(opened, label):
                 print(path)

@@ -23,7 +23,7 @@ import numpy as np
 from vaegan.data.dataset import Dataset, Split, carve_validation
 from vaegan.errors import DataError
 
-__all__ = ["dataset_of_idx", "idx_digest", "load_idx_folder", "read_idx", "read_idx_folder"]
+__all__ = ["dataset_of_idx", "idx_digest", "read_idx", "read_idx_folder"]
 
 ROLES = ("train-images", "train-labels", "t10k-images", "t10k-labels")
 """The four files of a data set, by the beginning of their names."""
@@ -201,8 +201,3 @@ def dataset_of_idx(
     size = min(round(count * VALIDATION_SHARE), most)
     train, validation = carve_validation(parts["train"], size, SPLIT_SEED)
     return Dataset(name, train, validation, parts["t10k"], class_names)
-
-
-def load_idx_folder(folder: str | Path, name: str, class_names: tuple[str, ...] = ()) -> Dataset:
-    """Read a folder with the four IDX files; see `read_idx_folder` and `dataset_of_idx`."""
-    return dataset_of_idx(read_idx_folder(folder), name, class_names)
