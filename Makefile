@@ -37,7 +37,7 @@ fast: setup      ## the tests that take seconds
 
 test: lint       ## everything: lint, types, the fast tests, then the slow ones
 	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
-	$(BIN)/pytest -n 2 -m slow
+	$(BIN)/pytest -n 2 --dist worksteal -m slow
 
 bench: setup     ## measure speed and growth, side by side with others (see benchmarks/README.md)
 	$(BIN)/python -m benchmarks $(BENCH_FLAGS)
