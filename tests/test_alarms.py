@@ -105,6 +105,7 @@ def watched(path, digits, system, steps=150, **changes):
     return watch
 
 
+@pytest.mark.slow
 def test_an_alarm_is_given_once_and_kept(tmp_path, capfd, digits) -> None:
     name = "posterior-collapse"
     watch = watched(tmp_path, digits, "cvae", objective__kl_weight=1000)
@@ -115,6 +116,7 @@ def test_an_alarm_is_given_once_and_kept(tmp_path, capfd, digits) -> None:
     assert capfd.readouterr().err.count(line["text"]) == 1
 
 
+@pytest.mark.slow
 def test_what_fails_while_rates_warm_up_does_not_count(tmp_path, digits) -> None:
     watch = watched(tmp_path, digits, "cvae", objective__kl_weight=1000, optimiser__warmup=150)
     assert watch.looks > 2 and watch.alarms == []
@@ -172,6 +174,7 @@ def test_alarms_and_looks_of_another_run_are_forgotten(tmp_path, digits) -> None
     assert not (tmp_path / "alarms.jsonl").exists() and not (tmp_path / "looks.jsonl").exists()
 
 
+@pytest.mark.slow
 def test_a_look_is_a_line_of_values_and_a_resumed_run_goes_on_with_them(tmp_path, digits) -> None:
     run = RunDirectory(tmp_path)
     first = watched(tmp_path, digits, "cvae", steps=130)

@@ -303,6 +303,7 @@ def test_transfer_of_own_images(works: Any, trained: Any, tmp_path: Path) -> Non
 # ── films, figures, report ───────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.slow
 def test_figures_without_a_film_are_all_the_others(works: Any, tmp_path: Path) -> None:
     """Of the model that comes with the package, which recorded none."""
     with chdir(tmp_path):

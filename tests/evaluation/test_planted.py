@@ -80,10 +80,10 @@ def test_perfect_transfer_keeps_the_features_of_style(perfect, letters, style) -
 
 
 def test_the_judge_would_not_see_that_the_style_is_kept(
-    letters, judge, quick, planted, perfect
+    letters, judge, brief, planted, perfect
 ) -> None:
     """Why style has an encoder of its own: the judge of labels was trained to forget it."""
-    values = evaluate(planted(), letters, judge, classifier=quick, style=judge).values
+    values = evaluate(planted(), letters, judge, classifier=brief, style=judge).values
     assert values["transfer_features_r"] < 0.7 < perfect["transfer_features_r"]
     assert values["transfer_features_retrieval"] < 0.9 < perfect["transfer_features_retrieval"]
 

@@ -310,9 +310,10 @@ def test_the_style_of_transferred_images(configure, bars, double, batch, judged)
     check(config, bars(8, 4))
 
 
-@pytest.mark.parametrize("batch", [6, 12])
-@pytest.mark.parametrize("style", [0.0, 50.0])
-@pytest.mark.parametrize("reduction", ["mean", "sum-per-pixel"])
+@pytest.mark.parametrize(
+    ("batch", "style", "reduction"),
+    [(6, 0.0, "mean"), (12, 50.0, "mean"), (6, 50.0, "sum-per-pixel"), (12, 0.0, "sum-per-pixel")],
+)
 def test_the_style_that_codes_do_not_say(configure, bars, double, batch, style, reduction):
     config = configure(
         "cvae-gan",
