@@ -33,10 +33,10 @@ lint: setup      ## style and types
 	$(BIN)/mypy
 
 fast: setup      ## the tests that take seconds
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 
 test: lint       ## everything: lint, types, the fast tests, then the slow ones
-	$(BIN)/pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/pytest -n 2 --dist worksteal -m "not slow"
 	$(BIN)/pytest -n 2 --dist worksteal -m slow
 
 bench: setup     ## measure speed and growth, side by side with others (see benchmarks/README.md)

@@ -62,6 +62,7 @@ def test_the_label_matters(configure):
     assert unconditional(normal, None).shape == (3, 4)
 
 
+@pytest.mark.slow
 def test_it_learns_a_density_that_no_normal_is(configure):
     """Two points a label, far apart: hardly a draw falls between them."""
     torch.manual_seed(0)

@@ -117,6 +117,7 @@ def test_waits_are_counted():
     assert synchronisations(lambda: (float(x.sum()), x[0].item(), bool(x[0] > 0)))["waits"] == 3
 
 
+@pytest.mark.slow
 def test_the_account_of_a_step_adds_up(configure, data_of):
     config = configure("cvae-gan", "default", batch=4)
     found = account(trainer_for(config, data_of(config)), steps=2)

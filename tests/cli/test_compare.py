@@ -191,6 +191,7 @@ def test_the_alarms_look_for_a_judge_where_cache_says(
     assert asked[0] == tmp_path / "judges" and None not in asked
 
 
+@pytest.mark.slow
 def test_finished_runs_are_taken_as_they_are(works: Any, trained: Any, tmp_path: Path) -> None:
     runs = [Path(shutil.copytree(trained(s), tmp_path / s)) for s in ("cvae", "cvae-gan")]
     weights = [(run / "model.safetensors").read_bytes() for run in runs]

@@ -156,6 +156,7 @@ def test_the_line_below_the_title_shows_the_progress(digits, step, done):
     assert not (plain == np.array(theme.rgb(theme.ACCENT))).all(2).any()
 
 
+@pytest.mark.slow
 def test_a_manifold_film_is_small(digits, tmp_path):
     """Fifty frames of 15x15 images of 28 px that all change: about a megabyte."""
     large = np.stack(
