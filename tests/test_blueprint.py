@@ -1,4 +1,5 @@
 import pytest
+import torch
 
 from vaegan.blueprint import WORDS, parse, trace
 from vaegan.config import SYSTEMS, Architecture, ModelConfig
@@ -135,6 +136,8 @@ def test_work_by_hand():
         (("image k3",), (3, 6, 5), "gets a grid of 6x5, but images are 12x10"),
         (("image k3",), (9,), "a grid needs a kernel (k5), a vector none"),
         (("image",), GRID, "a grid needs a kernel (k5), a vector none"),
+        (("image /2",), (9,), "/2 needs a grid and a kernel (image k3 /2)"),
+        (("features k3",), GRID, "a kernel needs channels"),
         (("groupnorm 2",), GRID, "channels (=3) must be divisible by groups (=2)"),
         ((), GRID, "at least one layer"),
     ],
@@ -172,6 +175,31 @@ def test_traced_parameters_are_the_built_ones(recipe, system):
     for name in config.networks:
         counted = sum(p.numel() for p in model.network(name).parameters())
         assert counted == config.parameters(name)
+
+
+@pytest.mark.parametrize(
+    "ending",
+    [
+        ("grid 4 /4", "up 2", "image k3 /2"),
+        ("grid 4 /4", "up 2", "up 2", "image k3"),
+        ("grid 4 /4", "up 2", "conv 3 k3", "up 2", "conv 3 k3 s1", "image k5 /1"),
+        ("grid 4 /4", "up 2", "up 2", "up 2", "conv 3 k3 s2", "image k3"),
+        ("grid 4 /2", "image k3 /2"),
+        ("dense 5", "image /1"),
+    ],
+)
+def test_a_decoder_is_built_as_it_was_traced(ending):
+    preset = RECIPES["dense"].architecture.model_dump()
+    config = ModelConfig(
+        system="gan",
+        image_size=(12, 8),
+        channels=3,
+        latent_dim=2,
+        architecture=Architecture(**(preset | {"decoder": ending})),
+    )
+    decoder = Model(config).decoder
+    assert decoder(torch.zeros(2, 2), None).shape == (2, 3, 12, 8)
+    assert sum(p.numel() for p in decoder.parameters()) == config.parameters("decoder")
 
 
 def test_the_tutorials_parameter_counts():

@@ -64,7 +64,7 @@ def test_an_array_holds_the_samples_of_the_model(configure, tmp_path, system, la
         return
     labels = np.load(labels_beside(path))
     assert labels.dtype == np.int64
-    assert np.array_equal(labels, np.arange(N) % 3 if label is None else np.full(N, 2))
+    assert np.array_equal(labels, (5 + np.arange(N)) % 3 if label is None else np.full(N, 2))
     assert sorted(files(path.parent)) == ["samples-labels.npy", "samples.npy"]
 
 
@@ -79,7 +79,7 @@ def test_a_folder_holds_the_samples_of_the_model(configure, tmp_path, system, la
     expected = to_pixels(model.sample(N, label, seed=5))
     names = {"samples.json"}
     for k in range(N):
-        place = "" if system == "vae" else f"class {k % 3 if label is None else label}/"
+        place = "" if system == "vae" else f"class {(5 + k) % 3 if label is None else label}/"
         names.add(name := f"{place}{5 + k}.png")
         assert np.array_equal(pixels_in(folder / name), expected[k])
     assert set(files(folder)) == names

@@ -8,7 +8,7 @@ from vaegan.config import SYSTEMS, RunConfig, with_overrides
 from vaegan.data import Dataset, load_dataset
 from vaegan.errors import ConfigError, DataError
 from vaegan.presets import RECIPES
-from vaegan.settings import Budget, resolve
+from vaegan.settings import EFFECT, Budget, idle, resolve
 
 
 @pytest.fixture(scope="module")
@@ -105,6 +105,67 @@ def test_overrides_reach_any_leaf(digits):
         "constant",
         32,
     )
+
+
+@pytest.mark.parametrize(
+    ("system", "key", "value", "ignored"),
+    [
+        ("cvae", "objective.style_weight", "3", True),
+        ("cvae", "objective.pixel_weight", "3", True),
+        ("cvae", "objective.pixel_weight", "0", False),  # switched off: nothing is missing
+        ("cvae", "objective.kl_weight", "3", False),
+        ("cvae", "objective.pixel_loss", "mse", False),
+        ("cvae", "objective.adversarial_loss", "hinge", True),
+        ("cvae", "schedule.kind", "ratio", True),
+        ("cae", "objective.kl_weight", "3", True),
+        ("cae", "objective.sparsity", "3", False),
+        ("vae", "objective.sparsity", "3", True),
+        ("vae", "objective.noise", "0.5", False),
+        ("gan", "objective.kl_weight", "3", True),
+        ("gan", "objective.noise", "0.5", True),
+        ("gan", "objective.torn_weight", "3", False),
+        ("gan", "optimiser.encoder_lr", "0.1", True),
+        ("cvae", "optimiser.discriminator_lr", "0.1", True),
+        ("cgan", "optimiser.final_lr", "0.1", False),
+        ("cgan", "objective.label_weight", "3", False),
+        ("gan", "model.temperature", "1.2", True),
+        ("vae-gan", "model.temperature", "1.2", False),
+        ("vae-gan", "objective.label_weight", "3", True),
+        ("vae-gan", "objective.code_style_weight", "3", True),
+        ("vae-gan", "objective.cycle_weight", "3", False),
+        ("cvae-gan", "objective.code_style_weight", "3", False),
+        ("cvae-gan", "objective.style_weight", "3", False),
+        ("cvae-gan", "batch", "32", False),
+    ],
+)
+def test_settings_without_effect_are_known(digits, system, key, value, ignored):
+    config = resolve(digits, system=system, overrides={key: value})
+    assert idle([key], config) == ([key] if ignored else [])
+
+
+def test_style_is_asked_of_transferred_images(digits):
+    chosen = {"objective.style_weight": "3", "objective.transfer_weight": "0"}
+    assert idle(chosen, resolve(digits, overrides=chosen)) == ["objective.style_weight"]
+
+
+def test_weight_decay_is_not_tensorflows(digits):
+    config = resolve(digits, recipe="tutorial", overrides={"optimiser.weight_decay": "0.1"})
+    assert idle(["optimiser.weight_decay"], config) == ["optimiser.weight_decay"]
+
+
+@pytest.mark.parametrize("key", sorted(EFFECT))
+def test_every_setting_with_a_family_exists(digits, key):
+    part, _, name = key.partition(".")
+    assert hasattr(getattr(resolve(digits), part), name)
+
+
+@pytest.mark.parametrize("system", ["gan", "cvae-gan"])
+def test_a_discriminator_is_shown_fakes(digits, system):
+    none = {f"objective.{kind}_weight": "0" for kind in ("prior", "reconstruction", "transfer")}
+    with pytest.raises(ConfigError, match="is shown no fake"):
+        resolve(digits, system=system, overrides=none)
+    for kind in none:  # any one of them will do; a GAN's all go to samples from the prior
+        resolve(digits, system=system, overrides=none | {kind: "0.5"})
 
 
 def test_budget_shares():

@@ -13,11 +13,13 @@ import torch
 
 from vaegan import checkpoint, training
 from vaegan.cli import main
-from vaegan.errors import RunError, TrainingDiverged
+from vaegan.errors import ConfigError, RunError, TrainingDiverged
+from vaegan.films import frame_steps, frames, is_frame
 from vaegan.model import Model
+from vaegan.ranks import Ranks
 from vaegan.rundir import RunDirectory
 from vaegan.settings import Budget
-from vaegan.training import is_frame, is_logged, train, trainer_for
+from vaegan.training import is_logged, train, trainer_for
 
 
 @pytest.fixture
@@ -109,9 +111,9 @@ def test_film_weights_are_the_averaged_decoder_in_half_precision(start):
     model = Model.from_pretrained(run.path)
     own = {name: t.clone() for name, t in model.decoder.state_dict().items()}
     seen = {}
-    for step, snapshot in training.frames(run, model):
+    for step, snapshot in frames(run, model):
         seen[step] = {name: t.clone() for name, t in snapshot.decoder.state_dict().items()}
-    assert list(seen) == training.frame_steps(run) == [0, 1, 2, 3]
+    assert list(seen) == frame_steps(run) == [0, 1, 2, 3]
     assert all(torch.equal(seen[3][name], t.half().float()) for name, t in own.items())
     assert not all(torch.equal(seen[0][name], seen[3][name]) for name in own)
     # The model lends its decoder and gets it back.
@@ -120,8 +122,8 @@ def test_film_weights_are_the_averaged_decoder_in_half_precision(start):
 
 def test_which_steps_are_logged_and_framed():
     assert [s for s in range(1, 41) if is_logged(s)] == [*range(1, 11), 20, 30, 40]
-    frames = [s for s in range(65) if is_frame(s)]
-    assert frames == [*(0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)]
+    framed = [s for s in range(65) if is_frame(s)]
+    assert framed == [*(0, 1, 2, 3, 4, 5, 6, 7, 8, 10, 12, 14, 16, 20, 24, 28, 32, 40, 48, 56, 64)]
     assert sum(is_frame(s) for s in range(100_001)) < 70
 
 
@@ -251,6 +253,14 @@ def test_new_starts_over(start):
     assert [row["step"] for row in run.rows()] == [1, 2]
     assert [p.name for p in run.checkpoints.iterdir()] == ["step-00000002"]
     assert len(list(run.film_weights.iterdir())) == 3
+
+
+def test_new_removes_nothing_where_it_cannot_start(start):
+    run, _ = start(steps=2)
+    before = files(run)
+    with pytest.raises(ConfigError, match="cannot be divided among 3 processes"):
+        start(new=True, ranks=Ranks(0, 3))
+    assert files(run) == before
 
 
 # ── refused ──────────────────────────────────────────────────────────────────────────────────────

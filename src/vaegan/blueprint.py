@@ -133,6 +133,8 @@ def parse(line: str) -> Layer:
         raise ConfigError(f"layer {line!r}: {missing[0]!r} is missing")
     if "k" in numbers and numbers["k"] % 2 == 0:
         raise ConfigError(f"layer {line!r}: kernel (={numbers['k']:.0f}) must be odd")
+    if word == "features" and "k" in numbers and "channels" not in numbers:
+        raise ConfigError(f"layer {line!r}: a kernel needs channels (features 16 k3)")
     if word in {"up", "maxpool", "avgpool"} and numbers["factor"] != 2:
         raise ConfigError(f"layer {line!r}: the factor must be 2")
     return Layer(word, numbers)
@@ -224,6 +226,8 @@ def _apply(
             kernel, factor = layer.get("k"), layer.get("/", 1)
             if factor > 2:
                 raise ConfigError(f"layer {line!r}: only /2 is known")
+            if factor == 2 and not kernel:
+                raise ConfigError(f"layer {line!r}: /2 needs a grid and a kernel (image k3 /2)")
             if kernel and len(shape) == 3:
                 if tuple(factor * n for n in grid) != image[1:]:
                     raise ConfigError(

@@ -14,7 +14,7 @@ from vaegan.files import sync_directory, write_json, write_tensors
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["discard_newer", "latest", "load", "save"]
+__all__ = ["discard_newer", "latest", "load", "reached", "save"]
 
 KEPT = 2
 
@@ -66,6 +66,17 @@ def discard_newer(found: Path) -> None:
     for other in found.parent.glob("step-*"):
         if other.name > found.name:
             shutil.rmtree(other)
+
+
+def reached(directory: Path) -> dict[str, Any] | None:
+    """The numbers of the newest checkpoint, as they stand there; None where none can be read."""
+    for candidate in sorted(directory.glob("step-*"), reverse=True):
+        try:
+            numbers: dict[str, Any] = json.loads((candidate / "state.json").read_text("utf-8"))
+        except (OSError, ValueError):
+            continue
+        return numbers
+    return None
 
 
 def load(checkpoint: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

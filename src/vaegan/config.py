@@ -216,8 +216,9 @@ class ObjectiveConfig(Strict):
     they were made of: one in eight of a batch, with a patch of it copied to another place
     (`vaegan.augmentation`)."""
     label_weight: Weight = 0.0
-    """Weight of the auxiliary classifier (`classes` in the discriminator): D learns the labels of
-    real images by it, the decoder is asked for images that it reads right."""
+    """Weight of the auxiliary classifier (`classes` in the discriminator) beside L_GAN: D learns
+    the labels of real images by it, the decoder is asked for images that it reads right. The
+    decoder's share is part of its adversarial term, which `adversarial_weight` multiplies."""
     cycle_weight: Weight = 0.0
     """Weight of |E(G(z, y'), y') - z|^2 / 2 on transferred and sampled images."""
     style_weight: Weight = 0.0
@@ -232,7 +233,7 @@ class ObjectiveConfig(Strict):
     augment: Annotated[float, Field(ge=0, le=0.5)] = 0.0
     """Shift all that the discriminator sees by up to this share of the image (Zhao et al. 2020)."""
     noise: Annotated[float, Field(ge=0, le=10)] = 0.0
-    """Denoising autoencoder: x + N(noise, noise), clipped to [0, 1], goes in; x comes out."""
+    """Denoising autoencoder: x + N(noise, noise^2), clipped to [0, 1], goes in; x comes out."""
     sparsity: Weight = 0.0
     """Sparse autoencoder: weight of the L1 norm of the code."""
     reduction: Literal["mean", "sum-per-pixel"] = "mean"
@@ -254,8 +255,11 @@ class OptimiserConfig(Strict):
     muon: tuple[NetworkName, ...] = ()
     """Networks whose matrices move by Muon (Jordan et al. 2024) and all else by `kind`."""
     muon_lr: Rate = 0.02
-    """Muon's learning rate: the largest singular value of a step."""
+    """Muon's learning rate: a step's singular values are about this, and sqrt(rows / columns) times
+    as much in a matrix that is taller than wide."""
     weight_decay: Annotated[float, Field(ge=0, le=1)] = 0.0
+    """Share of each weight that a step takes off, times the learning rate of the rule that moves it
+    (Loshchilov & Hutter 2019); RMSProp adds it to the gradient."""
     warmup: Annotated[int, Field(ge=0, le=10**6)] = 0
     """Steps over which the learning rates rise linearly to their values."""
     decay: Literal["constant", "cosine"] = "constant"

@@ -39,4 +39,4 @@ class Unsupported(VaeganError):
 
 
 class TrainingDiverged(VaeganError):
-    """A loss, a gradient or a weight stopped being a finite number."""
+    """A loss or a gradient stopped being a finite number."""

@@ -52,7 +52,7 @@ class VaeganEstimator(TransformerMixin, BaseEstimator):
 
     def fit(self, X: np.ndarray, y: np.ndarray | None = None) -> VaeganEstimator:
         """Train; the averaged model is `model_`, the settings `config_`."""
-        pixels, labels = as_pixels(X), None if y is None else np.asarray(y, np.int64)
+        pixels, labels = as_pixels(X), as_labels(y)
         if not len(pixels):
             raise DataError("X holds no image")
         if labels is not None and len(labels) != len(pixels):
@@ -118,5 +118,16 @@ def as_pixels(X: np.ndarray) -> np.ndarray:
 
 
 def as_labels(y: np.ndarray | None) -> np.ndarray | None:
-    """Labels as int64, or None."""
-    return None if y is None else np.asarray(y, np.int64)
+    """Labels (N,) as int64, or None; DataError unless they are whole numbers."""
+    if y is None:
+        return None
+    given = np.asarray(y)
+    whole = given.dtype.kind in "iu" or (
+        given.dtype.kind == "f" and bool((given == np.floor(given)).all())
+    )
+    if given.ndim != 1 or not whole:
+        raise DataError(
+            f"y holds {given.dtype} of shape {given.shape}; give labels 0 .. K-1 of shape (N,) "
+            "(scikit-learn's LabelEncoder makes them of names)"
+        )
+    return given.astype(np.int64)

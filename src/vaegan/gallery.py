@@ -1,7 +1,7 @@
 """Every picture of a trained model: the tutorial's, and those it should have had.
 
 Each function takes a model and a split of images and returns one Pillow image; the command line
-saves it, a notebook shows it. Which pictures a system can have is in `PICTURES`.
+saves it, a notebook shows it. Which pictures a system can have is in `cli.report.album`.
 """
 
 from __future__ import annotations
@@ -18,12 +18,13 @@ from vaegan.errors import DataError, Unsupported
 from vaegan.figures.film import manifold_frame
 from vaegan.figures.scatter import scatter
 from vaegan.figures.sheet import sheet
+from vaegan.films import frame_steps, frames
 from vaegan.images import to_images, to_pixels
 from vaegan.inference import encode_pixels
+from vaegan.metrics.latents import kl_per_dimension
 from vaegan.model import Model
 from vaegan.randomness import generator
 from vaegan.rundir import RunDirectory
-from vaegan.training import frame_steps, frames
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -194,14 +195,14 @@ def latents(model: Model, split: Split, n: int = 5000) -> Image.Image:
     chosen = np.arange(min(n, len(split)))
     labels = None if split.labels is None else split.labels[chosen]
     posterior = encode_pixels(model, split.pixels[chosen], labels)
-    variational = model.config.family != "ae"
+    means, logvars = posterior.mean.numpy(), posterior.logvar
     return scatter(
-        posterior.mean.numpy(),
+        means,
         labels,
         class_names=model.config.class_names,
-        kl=posterior.kl_per_dimension().mean(0).numpy() if variational else None,
+        kl=None if logvars is None else kl_per_dimension(means, logvars.numpy()),
         title=f"Posterior means of {len(chosen):,} test images",
-        prior=variational,
+        prior=logvars is not None,
     )
 
 

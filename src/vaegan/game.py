@@ -45,7 +45,7 @@ class Game:
             "prior": config.prior_weight,
             "transfer": config.transfer_weight,
         }
-        weights["prior"] += sum(weight for kind, weight in weights.items() if kind not in judged)
+        weights["prior"] += sum(weight for name, weight in weights.items() if name not in judged)
         gan = self.mean(losses.adversarial_discriminator(real.logits, True, kind))
         gan, fooling = config.real_weight * gan, torch.zeros_like(gan)
         label, mislabelled = self.misread(real, asked["real"]), torch.zeros_like(gan)

@@ -223,7 +223,7 @@ def build(traced: Traced, num_classes: int, padding: Padding, *, upsample: bool)
             return nn.Linear(channels, layer["units"])
         case "grid":
             return ToGrid(channels, traced.after)
-        case "image" if layer.get("/"):
+        case "image" if layer.get("/", 1) == 2:
             return SubpixelImage(channels, traced.after[0], layer["k"])
         case "image" if layer.get("k") and upsample:
             return UpsampledConv(channels, traced.after[0], layer["k"])

@@ -35,7 +35,7 @@ from vaegan.images import to_pixels
 from vaegan.metrics.distances import Moments, moments
 from vaegan.metrics.fidelity import mean_gradient, mse, ssim
 from vaegan.metrics.judge import Judge
-from vaegan.metrics.latents import active_units
+from vaegan.metrics.latents import active_units, kl_per_dimension
 from vaegan.model import Model
 from vaegan.posterior import Posterior
 from vaegan.randomness import generator
@@ -138,7 +138,8 @@ def _codes(posterior: Posterior, sight: Sight, classes: int) -> dict[str, float]
     """What the code holds, and what it should not."""
     found = {"latents_active_units": float(active_units(posterior.mean.cpu().numpy()).sum())}
     if posterior.logvar is not None:
-        found["latents_kl_per_latent"] = float(posterior.kl_per_dimension().mean())
+        kl = kl_per_dimension(posterior.mean.cpu().numpy(), posterior.logvar.cpu().numpy())
+        found["latents_kl_per_latent"] = float(kl.mean())
     if sight.labels is not None:
         draws = posterior.sample(generator(0, "looks", "codes"))
         found["latents_label_read"] = label_read(draws.cpu(), sight.labels.cpu(), classes)

@@ -24,8 +24,10 @@ class Model(nn.Module):
     """Encoder, decoder and discriminator of one system, and everything they can do together.
 
     Images are float (B, C, H, W) in [0, 1]; labels int64 (B,), None for an unconditional model;
-    latents float (B, latent_dim). All methods but `encode(...).sample()` are deterministic in
-    eval mode, which is the mode a loaded model is in. There, B is as large as you like: without
+    latents float (B, latent_dim). They are moved to the model's `device`, where results are.
+
+    All methods but `encode(...).sample()` are deterministic in eval mode, which is the mode a
+    loaded model is in. There, B is as large as you like: without
     autograd the networks run on a batch at a time, and beside the result no more is held. `encode`
     and `decode` record gradients unless called under `torch.no_grad()`; the others never do.
     """
@@ -123,7 +125,7 @@ class Model(nn.Module):
                 f"{', '.join(map(str, self.config.image_shape))})"
             )
         labels = self._checked(labels, len(images))
-        mean, logvar = self._run(self.encoder, images, labels)
+        mean, logvar = self._run(self.encoder, images.to(self.device), labels)
         assert mean is not None
         return Posterior(mean, logvar, self.config.logvar_limit, self.config.kl_logvar_limit)
 
@@ -134,7 +136,7 @@ class Model(nn.Module):
         def decoded(latents: Tensor, labels: Tensor | None) -> tuple[Tensor]:
             return (self.decoder(latents, labels).sigmoid(),)
 
-        (images,) = self._run(decoded, latents, self._checked(labels, len(latents)))
+        (images,) = self._run(decoded, latents.to(self.device), self._checked(labels, len(latents)))
         assert images is not None
         return images
 
@@ -156,7 +158,7 @@ class Model(nn.Module):
         def drawn(normal: Tensor, labels: Tensor | None) -> tuple[Tensor]:
             return (self.decoder.prior(normal * temperature, labels),)
 
-        (latents,) = self._run(drawn, normal, self._checked(labels, len(normal)))
+        (latents,) = self._run(drawn, normal.to(self.device), self._checked(labels, len(normal)))
         assert latents is not None
         return latents
 
@@ -201,21 +203,22 @@ class Model(nn.Module):
 
         Without a generator, draw i is a function of seed + i alone: seed 7 is the same picture in
         any batch, to the rounding of the convolutions. `label` None means no label, or for a
-        conditional model all classes in turn.
+        conditional model all classes in turn: class seed mod K for the draw of a seed.
         """
         if n < 0:
             raise DataError(f"cannot draw {n} samples")
-        labels = self.labels_of_samples(range(n), label)
+        seeds = range(seed, seed + n)
+        labels = self.labels_of_samples(seeds, label)
         if generator is not None:
             shape = (n, self.config.latent_dim)
             latents = torch.randn(shape, generator=generator, device=generator.device)
         else:
-            latents = latents_of_seeds(range(seed, seed + n), self.config.latent_dim)
-        latents = self.prior_latents(latents.to(self.device), labels, temperature)
+            latents = latents_of_seeds(seeds, self.config.latent_dim)
+        latents = self.prior_latents(latents, labels, temperature)
         return self.decode(latents, labels)
 
-    def labels_of_samples(self, numbers: range, label: int | None = None) -> Tensor | None:
-        """Labels (len(numbers),) of `sample`'s images of these numbers, None without labels.
+    def labels_of_samples(self, seeds: range, label: int | None = None) -> Tensor | None:
+        """Labels (len(seeds),) of `sample`'s images of these seeds, None without labels.
 
         Raises Unsupported for an autoencoder, and for a label where the model has none.
         """
@@ -229,8 +232,8 @@ class Model(nn.Module):
                 raise Unsupported(f"system {system!r} has no labels: leave `label` out")
             return None
         if label is None:
-            return torch.arange(numbers.start, numbers.stop) % classes
-        return self._checked(torch.full((len(numbers),), label), len(numbers))
+            return torch.tensor([seed % classes for seed in seeds], dtype=torch.int64)
+        return self._checked(torch.full((len(seeds),), label), len(seeds))
 
     @torch.no_grad()
     def interpolate(
@@ -269,7 +272,7 @@ class Model(nn.Module):
         labels = None
         if self.config.num_classes or label is not None:
             labels = torch.full((n * n,), label or 0)
-        return self.decode(self.prior_latents(latents.to(self.device), labels, 1.0), labels)
+        return self.decode(self.prior_latents(latents, labels, 1.0), labels)
 
     # ── guards ───────────────────────────────────────────────────────────────────────────────
 

@@ -33,7 +33,7 @@ class Stack(nn.Module):
         for layer, after in zip(traced, (*traced[1:], None)):
             word = layer.layer.word
             if word == "up" and after and after.layer.word in {"conv", "image"}:
-                upsample = after.layer.get("s", 1) == 1
+                upsample = after.layer.get("s", 1) == 1 and after.layer.get("/", 1) == 1
                 if upsample:
                     continue
             self.stages.append(

@@ -138,7 +138,7 @@ class Optimiser:
                 tensorflow_rmsprop(params, grads, slots["square_avg"], lr, config.betas[1])
             case "muon":
                 rate = config.muon_lr * share
-                muon(params, grads, slots["momentum"], rate, config.weight_decay * lr)
+                muon(params, grads, slots["momentum"], rate, config.weight_decay * rate)
 
 
 def muon(

@@ -120,12 +120,19 @@ def _spread(tensor: Tensor) -> None:
 
 @contextmanager
 def _nobody_lost() -> Iterator[None]:
-    """RunError for what a collective call raises when a process or its machine is gone."""
+    """RunError for what a collective call raises when a process or its machine is gone.
+
+    Gloo has no error of its own for that, so that the message quotes what there was.
+    """
     try:
         yield
+    except torch.OutOfMemoryError:
+        raise
     except RuntimeError as error:
+        reason = (str(error).splitlines() or [""])[0]
         raise RunError(
-            "another process was lost; the same command goes on from the last checkpoint"
+            "another process was lost; the same command goes on from the last checkpoint "
+            f"({reason[:200]})"
         ) from error
 
 

@@ -28,6 +28,8 @@ from vaegan.pretrained import shipped
 
 __all__ = ["RunDirectory"]
 
+NO_RUN = "holds a model alone, and no run: give another directory"
+
 
 class RunDirectory:
     """Paths and small files of one run. Opening it reads; `start` and training write."""
@@ -72,8 +74,13 @@ class RunDirectory:
         return self.config_path.is_file()
 
     def config(self) -> RunConfig:
-        """The settings of the run; ConfigError for a file that is not one of ours."""
-        return validated(RunConfig, read_config(self.config_path), str(self.config_path))
+        """The settings of the run; ConfigError for a file that is not one of ours, RunError for
+        that of a model alone (`Model.save_pretrained`).
+        """
+        tree = read_config(self.config_path)
+        if "recipe" not in tree:
+            raise RunError(f"{self.path} {NO_RUN}")
+        return validated(RunConfig, tree, str(self.config_path))
 
     def start(self, config: RunConfig, *, new: bool) -> None:
         """Write the config of a fresh run, or check that the run here asks the same question.
@@ -81,7 +88,7 @@ class RunDirectory:
         `new` throws away whatever run is here. RunError lists the first settings that differ.
         """
         if self.exists and "recipe" not in read_config(self.config_path):
-            raise RunError(f"{self.path} holds a model that is no run; choose another --outdir")
+            raise RunError(f"{self.path} {NO_RUN}")
         if not self.exists and not new and any(self.checkpoints.glob("step-*")):
             raise RunError(f"{self.path} has checkpoints but no config.json; start over with --new")
         if new:

@@ -3,7 +3,7 @@
     FOLDER/CLASS/SEED.png   FOLDER/SEED.png without classes; FOLDER/samples.json names the model
     NAME.npy                uint8 (N, H, W, C); NAME-labels.npy, int64 (N,), where there are classes
 
-Image k is that of `Model.sample`: drawn from seed + k alone, under all classes in turn or one.
+Every image is that of `Model.sample` of its seed, under all classes in turn or one.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ __all__ = ["class_folders", "labels_beside", "write_array", "write_folder"]
 END = b"IEND\xaeB`\x82"
 """The last bytes of every PNG."""
 
-Numbers = range
+Seeds = range
 """The k of some images, one after the other."""
 
 
@@ -52,13 +52,13 @@ def write_folder(
     model.labels_of_samples(range(1), label)
     claim(folder, model, temperature)
     places = [folder / name for name in class_folders(model.config.class_names)] or [folder]
-    for numbers in batches(n):
-        labels = labels_of(model, numbers, label)
-        under = [0] * len(numbers) if labels is None else labels.tolist()
-        paths = [places[y] / f"{seed + k}.png" for y, k in zip(under, numbers)]
+    for seeds in batches(n, seed):
+        labels = labels_of(model, seeds, label)
+        under = [0] * len(seeds) if labels is None else labels.tolist()
+        paths = [places[y] / f"{one}.png" for y, one in zip(under, seeds)]
         missing = [i for i, path in enumerate(paths) if not whole(path, model.config.image_shape)]
         if missing:  # draw the whole batch though one is missing: its bits depend on the batch
-            pixels = draw(model, numbers, labels, seed, temperature)
+            pixels = draw(model, seeds, labels, temperature)
             for i in missing:
                 with replacing(paths[i], sync=False) as temporary:
                     grey = pixels.shape[3] == 1
@@ -97,12 +97,12 @@ def write_array(
         for file, (kind, shape) in zip(files, arrays.values()):
             header = {"descr": kind, "fortran_order": False, "shape": shape}
             np.lib.format.write_array_header_1_0(file, header)
-        for numbers in batches(n):
-            labels = labels_of(model, numbers, label)
-            files[0].write(draw(model, numbers, labels, seed, temperature).tobytes())
+        for seeds in batches(n, seed):
+            labels = labels_of(model, seeds, label)
+            files[0].write(draw(model, seeds, labels, temperature).tobytes())
             if labels is not None:
                 files[1].write(labels.astype("<i8").tobytes())
-            yield len(numbers)
+            yield len(seeds)
 
 
 def labels_beside(path: Path) -> Path:
@@ -124,26 +124,25 @@ def class_folders(names: tuple[str, ...]) -> list[str]:
 # ── batches ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def batches(n: int) -> Iterator[Numbers]:
-    """0 .. n - 1 in batches that begin where those of `Model.sample` do."""
-    return (range(start, min(start + BATCH, n)) for start in range(0, n, BATCH))
+def batches(n: int, seed: int) -> Iterator[Seeds]:
+    """The seeds of n draws in batches that begin where those of `Model.sample` do."""
+    end = seed + n
+    return (range(start, min(start + BATCH, end)) for start in range(seed, end, BATCH))
 
 
-def labels_of(model: Model, numbers: Numbers, label: int | None) -> np.ndarray | None:
-    """Labels of the images of these numbers, int64 (B,); None without labels."""
-    labels = model.labels_of_samples(numbers, label)
+def labels_of(model: Model, seeds: Seeds, label: int | None) -> np.ndarray | None:
+    """Labels of the images of these seeds, int64 (B,); None without labels."""
+    labels = model.labels_of_samples(seeds, label)
     return None if labels is None else labels.cpu().numpy()
 
 
 def draw(
     model: Model,
-    numbers: Numbers,
+    seeds: Seeds,
     labels: np.ndarray | None,
-    seed: int,
     temperature: float | None = None,
 ) -> np.ndarray:
-    """The images of these numbers, uint8 (B, H, W, C)."""
-    seeds = range(seed + numbers.start, seed + numbers.stop)
+    """The images of these seeds, uint8 (B, H, W, C)."""
     normal = latents_of_seeds(seeds, model.config.latent_dim)
     return sample_pixels(model, normal, labels, temperature=temperature)
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, get_args
 
 from vaegan.blueprint import parse
-from vaegan.config import ModelConfig, RunConfig, family_of, validated, with_overrides
+from vaegan.config import ModelConfig, NetworkName, RunConfig, family_of, validated, with_overrides
 from vaegan.errors import ConfigError, DataError
 from vaegan.presets import recipe_named
 
 if TYPE_CHECKING:
     from vaegan.data import Dataset
 
-__all__ = ["Budget", "resolve"]
+__all__ = ["Budget", "idle", "resolve"]
 
 
 def resolve(
@@ -72,29 +73,82 @@ def resolve(
     for network in config.model.networks:
         config.model.traced(network)
     if not fitted_prior(config.model):
-        if "model.temperature" in (overrides or {}):
-            raise ConfigError(
-                "--set model.temperature: has no effect where no prior is fitted to the codes; "
-                "give `vaegan sample --temperature`"
-            )
         model = config.model.model_copy(update={"temperature": 1.0})
         config = config.model_copy(update={"model": model})
-    objective, optimiser = config.objective, config.optimiser
+    objective = config.objective
     readers = {parse(line).word for line in config.model.architecture.discriminator}
     if objective.label_weight and conditional and "gan" in system and "classes" not in readers:
         raise ConfigError(
             f"objective.label_weight (={objective.label_weight}) needs a `classes` line in the "
             f"discriminator, and recipe {recipe!r} has none"
         )
-    idle = {
-        "objective.noise": objective.noise and family not in {"ae", "vae"},
-        "objective.sparsity": objective.sparsity and family != "ae",
-        "optimiser.weight_decay": optimiser.weight_decay and optimiser.kind == "rmsprop-tensorflow",
-    }
-    for key, ignored in idle.items():
-        if ignored:
-            raise ConfigError(f"--set {key}: has no effect on system {system!r} ({recipe})")
+    shown = (objective.prior_weight, objective.reconstruction_weight, objective.transfer_weight)
+    if "gan" in system and not any(shown):
+        raise ConfigError(
+            "the discriminator is shown no fake: give one of objective.prior_weight, "
+            "reconstruction_weight and transfer_weight a value above 0"
+        )
     return config
+
+
+AUTOENCODERS, ADVERSARIAL, VAE_GAN = {"ae", "vae"}, {"gan", "vae-gan"}, {"vae-gan"}
+
+EFFECT = {
+    "objective.pixel_loss": AUTOENCODERS | VAE_GAN,
+    "objective.pixel_weight": VAE_GAN,
+    "objective.kl_weight": {"vae"} | VAE_GAN,
+    "objective.noise": AUTOENCODERS,
+    "objective.sparsity": {"ae"},
+    "objective.adversarial_loss": ADVERSARIAL,
+    "objective.adversarial_weight": ADVERSARIAL,
+    "objective.real_weight": ADVERSARIAL,
+    "objective.prior_weight": ADVERSARIAL,
+    "objective.reconstruction_weight": ADVERSARIAL,  # a GAN's goes to samples from the prior
+    "objective.transfer_weight": ADVERSARIAL,
+    "objective.torn_weight": ADVERSARIAL,
+    "objective.augment": ADVERSARIAL,
+    "objective.label_weight": ADVERSARIAL,
+    "objective.similarity_loss": VAE_GAN,
+    "objective.similarity_normalised": VAE_GAN,
+    "objective.similarity_dropout": VAE_GAN,
+    "objective.similarity_weight": VAE_GAN,
+    "objective.cycle_weight": VAE_GAN,
+    "objective.style_weight": VAE_GAN,
+    "objective.code_style_weight": VAE_GAN,
+    "objective.feature_matching_weight": VAE_GAN,
+}
+"""Families that a setting can say something to; all of them where it is not named."""
+
+OF_LABELS = {f"objective.{name}_weight" for name in ("label", "style", "code_style")}
+"""Settings that say nothing to a system without labels."""
+
+
+def idle(overrides: Iterable[str], config: RunConfig) -> list[str]:
+    """Those of the keys given to `resolve` that change nothing in this run.
+
+    0, which switches its term off, may be given to any system.
+    """
+    return [key for key in overrides if _without_effect(key, config)]
+
+
+def _without_effect(key: str, config: RunConfig) -> bool:
+    """Whether the value that this setting was given changes nothing."""
+    model, (branch, _, name) = config.model, key.partition(".")
+    value = getattr(getattr(config, branch, None), name, None)
+    if key == "model.temperature":
+        return not fitted_prior(model)
+    if branch == "schedule":
+        return "discriminator" not in model.networks
+    if name in {f"{network}_lr" for network in get_args(NetworkName)}:
+        return name.removesuffix("_lr") not in model.networks
+    if not value:
+        return False
+    if key == "optimiser.weight_decay":
+        return config.optimiser.kind == "rmsprop-tensorflow"
+    if key == "objective.style_weight" and not config.objective.transfer_weight:
+        return True
+    unlabelled = key in OF_LABELS and not model.num_classes
+    return unlabelled or model.family not in EFFECT.get(key, {model.family})
 
 
 def fitted_prior(model: ModelConfig) -> bool:

@@ -3,7 +3,7 @@
 Two kinds of statistics, (B, C) in groups that count alike:
 
 contrasts   how far each channel of a grid deviates from its mean over the grid: of the
-            discriminator's features (the texture statistic of Huang & Belongie 2017, eq. 5)
+            discriminator's features (the texture statistic of Huang & Belongie 2017, eq. 6)
 strokes     of the image itself: its contrast, how steep it is on a fine and on a coarse scale,
             and how that is shared between eight directions: weight, softness and slant of what
             is drawn

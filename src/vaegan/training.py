@@ -16,8 +16,8 @@ from vaegan.config import RunConfig, validated
 from vaegan.data import Dataset, Split
 from vaegan.data.batches import Ahead
 from vaegan.errors import ConfigError, DataError, RunError
-from vaegan.files import read_tensors, write_tensors
-from vaegan.model import Model
+from vaegan.files import write_tensors
+from vaegan.films import is_frame, record
 from vaegan.ranks import ALONE, Ranks
 from vaegan.rundir import RunDirectory
 from vaegan.settings import Budget
@@ -27,9 +27,6 @@ __all__ = [
     "Outcome",
     "Watcher",
     "follow",
-    "frame_steps",
-    "frames",
-    "is_frame",
     "is_logged",
     "train",
     "trainer_for",
@@ -66,13 +63,6 @@ class Outcome:
 def is_logged(step: int) -> bool:
     """Steps that get a row of stats: the first ten, then every tenth. A function of the step."""
     return step <= 10 or step % 10 == 0
-
-
-def is_frame(step: int) -> bool:
-    """Steps that get a frame of the film: all up to 8, then four a doubling: 8, 10, 12, 14, 16,
-    20, 24, ... so that the early steps, in which most happens, fill half of it.
-    """
-    return step % (1 << max(step.bit_length() - 3, 0)) == 0
 
 
 def trainer_for(config: RunConfig, dataset: Dataset, ranks: Ranks = ALONE) -> Trainer:
@@ -114,8 +104,8 @@ def train(
     watchers = watchers or []
     with run.locked(), interruptible() as signals:
         run.sweep()
+        trainer = trainer_for(config, dataset, ranks)  # before anything of an old run is removed
         run.start(config, new=new)
-        trainer = trainer_for(config, dataset, ranks)
         found = checkpoint.latest(run.checkpoints)
         if found:
             trainer.load(*checkpoint.load(found))
@@ -125,7 +115,7 @@ def train(
         run.forget_after(trainer.progress.step)
         progress = trainer.progress
         if not found:
-            _save_frame(run, trainer)
+            record(run, progress.step, trainer.average.model)
         share = budget.share(progress.step, progress.images_seen, progress.seconds)
         for watcher in watchers:
             watcher.started(trainer, share)
@@ -143,7 +133,7 @@ def train(
                     stats.write(json.dumps(row) + "\n")
                     stats.flush()
                 if is_frame(progress.step):
-                    _save_frame(run, trainer)
+                    record(run, progress.step, trainer.average.model)
                     for watcher in watchers:
                         watcher.framed(trainer)
                 for watcher in watchers:
@@ -236,37 +226,6 @@ def save(run: RunDirectory, trainer: Trainer) -> None:
     """
     write_tensors(run.weights, trainer.average.model.state_dict())
     checkpoint.save(run.checkpoints, trainer.tensors(), trainer.numbers())
-
-
-def _save_frame(run: RunDirectory, trainer: Trainer) -> None:
-    """Keep the averaged decoder in half precision: any manifold can be drawn from it later."""
-    weights = trainer.average.model.decoder.state_dict()
-    half = {name: t.half() if t.is_floating_point() else t for name, t in weights.items()}
-    write_tensors(run.film_weights / f"step-{trainer.progress.step:08d}.safetensors", half)
-
-
-def frame_steps(run: RunDirectory) -> list[int]:
-    """The steps whose decoders the run recorded, in order; RunError when there are none."""
-    names = sorted(path.stem for path in run.film_weights.glob("step-*.safetensors"))
-    if not names:
-        raise RunError(f"{run.path} recorded no film: {run.film_weights} is empty")
-    return [int(name.removeprefix("step-")) for name in names]
-
-
-def frames(run: RunDirectory, model: Model) -> Iterator[tuple[int, Model]]:
-    """The run's film: (step, model with the decoder of that step), in order of steps.
-
-    The same model object each time; its decoder is put back at the end.
-    """
-    own = {name: tensor.clone() for name, tensor in model.decoder.state_dict().items()}
-    half = {name: t.half() if t.is_floating_point() else t for name, t in own.items()}
-    try:
-        for step in frame_steps(run):
-            tensors = read_tensors(run.film_weights / f"step-{step:08d}.safetensors", half)
-            model.decoder.load_state_dict({n: t.to(own[n].dtype) for n, t in tensors.items()})
-            yield step, model
-    finally:
-        model.decoder.load_state_dict(own)
 
 
 @dataclass

@@ -31,7 +31,7 @@ LAYERS = (
     "data config layers losses style",
     "presets schedules networks rundir checkpoint alarms metrics figures",
     "settings model",
-    "draws optimisers looks inference game",
+    "draws optimisers looks inference game films",
     "objectives",
     "trainer",
     "training watch",

@@ -7,9 +7,10 @@ import json
 import pytest
 
 from vaegan.cli.progress import boards
+from vaegan.films import is_frame
 from vaegan.rundir import RunDirectory
 from vaegan.settings import Budget
-from vaegan.training import is_frame, train
+from vaegan.training import train
 
 
 def test_events_hold_every_value_of_the_stats(tmp_path, configure, data_of):

@@ -203,6 +203,15 @@ def test_finished_runs_are_taken_as_they_are(works: Any, trained: Any, tmp_path:
     assert not (tmp_path / "out" / "budget.json").exists()
 
 
+SPARSE = ("--set", "objective.sparsity=0.1")
+
+
+def test_a_setting_may_be_of_some_systems_only(works: Any, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    works("compare", *COMMON, *SPARSE, "--systems", "ae,vae", "--outdir", out)
+    assert "sparsity" in json.loads((out / "ae-8-seed0/stats.jsonl").read_text().splitlines()[0])
+
+
 def test_refusals(vaegan: Any, works: Any, tmp_path: Path) -> None:
     for arguments, words in (
         (("--systems", "vae,vea"), "system 'vea' is unknown"),
@@ -212,6 +221,7 @@ def test_refusals(vaegan: Any, works: Any, tmp_path: Path) -> None:
         (("--minutes", 1, "--steps", 2), "only one of --steps and --minutes"),
         (("--data", "nothing-such"), "no data set or folder"),
         ((tmp_path / "nowhere",), "does not exist"),
+        ((*SPARSE, "--systems", "vae,gan"), "no effect on any of these systems (default)"),
     ):
         ended = vaegan("compare", "--outdir", tmp_path / "out", *arguments)
         assert ended.code == 2 and words in ended.err, ended.err

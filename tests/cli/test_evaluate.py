@@ -16,7 +16,9 @@ from PIL import Image
 from torch import nn
 
 from vaegan import __version__
+from vaegan.cli.measuring import trained as reached
 from vaegan.metrics.inception import Inception
+from vaegan.rundir import RunDirectory
 
 pytestmark = pytest.mark.usefixtures("quickly")
 TINY = ("--data", "digits", "--recipe", "dense", "--steps", 3, "--batch", 8)
@@ -176,6 +178,18 @@ def test_several_seeds_of_draws_are_one_file_of_means(works: Any, copied: Any) -
     alone = json.loads((run / "alone.json").read_text())
     own = tree["by_seed"]["2"]
     assert {key: alone[key] for key in own} == own
+
+
+def test_how_far_a_run_is_counts_the_steps_since_the_last_row(works: Any, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    works("train", *TINY[:-4], "--steps", 12, *TINY[-2:], "--outdir", run)
+    numbers = json.loads((run / "checkpoints/step-00000012/state.json").read_text())
+    expected = {name: numbers[name] for name in ("step", "images_seen", "seconds")}
+    assert reached(RunDirectory(run)) == expected
+    shutil.rmtree(run / "checkpoints")  # to save room: what the log says is nearly as good
+    assert reached(RunDirectory(run))["step"] == 10
+    (run / "stats.jsonl").unlink()
+    assert reached(RunDirectory(run)) is None
 
 
 def test_ctrl_c_while_measuring_is_one_line(

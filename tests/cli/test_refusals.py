@@ -16,6 +16,7 @@ from cyclopts import App
 from PIL import Image
 
 from vaegan.cli import VERBS, app
+from vaegan.model import Model
 
 DENSE = ["--recipe", "dense", "--steps", "1", "--batch", "8"]
 Refused = Callable[..., str]
@@ -96,6 +97,10 @@ FLAGS: dict[str, tuple[list[str], list[str]]] = {
     "a blueprint": (
         ["train", "--recipe", "dense", "--set", 'model.architecture.encoder=["twirl 3"]'],
         ["'twirl'"],
+    ),
+    "a weight without effect": (
+        ["train", "--system", "cvae", "--set", "objective.style_weight=2"],
+        ["--set objective.style_weight: has no effect on system 'cvae'"],
     ),
     "labels of an unconditional system": (
         ["train", "--system", "vae", "--set", "model.num_classes=10"],
@@ -276,6 +281,15 @@ def test_configs_that_are_none(refused: Refused, run: Path) -> None:
     path.write_text(json.dumps(tree | {"colour": "red"}))
     refused(["reconstruct", run], "colour: unknown key")
     refused(["train", *DENSE, "--outdir", run], "colour: unknown key")
+
+
+def test_a_model_that_is_no_run(refused: Refused, run: Path) -> None:
+    Model.from_pretrained(run).save_pretrained("alone")
+    before = {path: path.read_bytes() for path in Path("alone").iterdir()}
+    for command in (["figures", "alone"], ["evaluate", "alone"], ["train", "--outdir", "alone"]):
+        refused(command, "alone holds a model alone, and no run", "another directory")
+    refused(["train", *DENSE, "--outdir", "alone", "--new"], "alone holds a model alone")
+    assert all(path.read_bytes() == content for path, content in before.items())
 
 
 def test_weights_that_are_none(refused: Refused, run: Path) -> None:

@@ -377,6 +377,9 @@ def test_estimator_names_what_is_wrong_with_the_data(
     refused(lambda: fresh.fit(X.reshape(32, -1), y), "(32, 784)", error=DataError)
     refused(lambda: fresh.fit(X.astype(float), y), "outside [0, 1]", error=DataError)
     refused(lambda: fresh.fit(X, y - 10), "negative", error=DataError)
+    refused(lambda: fresh.fit(X, y + 0.5), "float64", "0 .. K-1", error=DataError)
+    refused(lambda: fresh.fit(X, y.astype(str)), "<U", "LabelEncoder", error=DataError)
+    refused(lambda: fresh.fit(X, y[:, None]), "(32, 1)", error=DataError)
     refused(lambda: fresh.fit(X[:4], y[:4]), "batch (=16)", error=ConfigError)
     if estimator.system.startswith("c"):
         refused(lambda: fresh.fit(X), "no labels", error=DataError)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from cyclopts import Parameter, validators
 
+from vaegan import checkpoint
 from vaegan.cli.evaluate import Images, listed
 from vaegan.cli.loading import open_run
-from vaegan.cli.measuring import Judges, measured_once
+from vaegan.cli.measuring import Judges, measured_once, trained
 from vaegan.cli.train import Positive, overrides, own_process
 from vaegan.errors import ConfigError, RunError, TrainingDiverged
 
@@ -199,7 +200,7 @@ def planned(
     """
     from vaegan.devices import device_named, precision_named
     from vaegan.rundir import RunDirectory
-    from vaegan.settings import resolve
+    from vaegan.settings import idle, resolve
 
     plans = []
     for system, latent_dim, seed in rungs:
@@ -216,6 +217,10 @@ def planned(
             source=source,
         )
         plans.append(Plan(run.path, config))
+    configs = [plan.config for plan in plans if plan.config]
+    for key in settings:
+        if all(idle([key], config) for config in configs):
+            raise ConfigError(f"--set {key}: has no effect on any of these systems ({recipe})")
     return plans
 
 
@@ -268,15 +273,17 @@ def train_one(
 
 
 def finished(run: RunDirectory, config: RunConfig, budget: Budget) -> bool:
-    """Whether the run here is that of `config`, has used up its budget and was measured since."""
+    """Whether the run here is that of `config`, has used up its budget and was measured: perhaps
+    before its end, of which `measured_once` will know.
+    """
     if not (run.exists and run.metrics.is_file() and run.weights.is_file()):
         return False
     there = run.config().model_copy(update={"data": config.data})
-    rows = run.rows()
-    if there != config or not rows:
+    reached = trained(run)
+    if there != config or not reached:
         return False
-    last = rows[-1]
-    return budget.share(last["step"], last["images_seen"], last["seconds"]) >= 0.98
+    share = budget.share(int(reached["step"]), int(reached["images_seen"]), reached["seconds"])
+    return share >= (1 if checkpoint.reached(run.checkpoints) else 0.98)  # rows end before runs
 
 
 def write(found: Sequence[Run], split: Split, outdir: Path, budget: Budget | None) -> None:

@@ -38,7 +38,7 @@ def write_films(
     from vaegan import gallery
     from vaegan.cli.progress import tracked
     from vaegan.figures.film import write_film
-    from vaegan.training import frame_steps
+    from vaegan.films import frame_steps
 
     name = "manifold" if label is None else f"manifold-{label}"
     total = len(frame_steps(opened.run))

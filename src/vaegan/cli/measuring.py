@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
+from vaegan import checkpoint
 from vaegan.cli.loading import Opened
 from vaegan.errors import RunError
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
     from vaegan.evaluation.scores import Scores
     from vaegan.metrics.inception import Inception
     from vaegan.metrics.judge import Judge
+    from vaegan.rundir import RunDirectory
 
-__all__ = ["Judges", "measured", "measured_once"]
+__all__ = ["Judges", "measured", "measured_once", "trained"]
 
 
 class Judges:
@@ -76,7 +78,7 @@ def measured(
     from vaegan.evaluation.scores import averaged
 
     (dataset, judge), style = judges.of(opened), judges.style_of(opened)
-    config, rows = opened.run.config(), opened.run.rows()
+    config = opened.run.config()
     if dataset.fingerprint != config.data_fingerprint:
         print(f"note: {opened.run.path} was trained on other images than these", file=sys.stderr)
     draws = []
@@ -102,10 +104,17 @@ def measured(
         "recipe": config.recipe,
         "run_seed": config.seed,
     }
-    if rows:
-        names = ("step", "images_seen", "seconds")
-        scores.about["trained"] = {name: rows[-1][name] for name in names}
+    if reached := trained(opened.run):
+        scores.about["trained"] = reached
     return scores
+
+
+def trained(run: RunDirectory) -> dict[str, float] | None:
+    """How far a run is: step, images_seen and seconds of its newest checkpoint, or, where these
+    were removed, of the last row of stats; None where there is neither.
+    """
+    numbers = checkpoint.reached(run.checkpoints) or next(reversed(run.rows()), None)
+    return numbers and {name: numbers[name] for name in ("step", "images_seen", "seconds")}
 
 
 def measured_once(opened: Opened, judges: Judges, n: int, seed: int) -> Run:
@@ -127,13 +136,12 @@ def kept(opened: Opened, dataset: Dataset, judge: Judge, n: int, seed: int) -> S
     from vaegan import __version__
     from vaegan.evaluation.scores import Scores
 
-    file, rows = opened.run.metrics, opened.run.rows()
+    file = opened.run.metrics
     try:
         scores = Scores.read(file)
     except RunError:
         print(f"note: {file} cannot be read: measured again", file=sys.stderr)
         return None
-    trained = scores.about.get("trained", {})
     differences = {
         "other images": scores.about.get("data_fingerprint") != dataset.fingerprint,
         "another judge": scores.about.get("extractor_digest") != judge.about["sha256"],
@@ -143,7 +151,7 @@ def kept(opened: Opened, dataset: Dataset, judge: Judge, n: int, seed: int) -> S
         != opened.model.config.temperature,
         "other seeds": seed not in scores.about.get("seeds", []),
         "an earlier state of the model": file.stat().st_mtime < opened.run.weights.stat().st_mtime
-        or trained.get("step") != (rows[-1]["step"] if rows else None),
+        or scores.about.get("trained") != trained(opened.run),
     }
     found = [what for what, differs in differences.items() if differs]
     if found:

@@ -56,7 +56,8 @@ def sample(
 ) -> int:
     """Draw from the prior: n images of a class, or a row of n for every class.
 
-    Image k depends on seed + k alone: seed 7 is the same picture in any batch.
+    Image k depends on seed + k alone: seed 7 is the same picture in any batch (and with --to of the
+    same class, where --label names none: 7 modulo the number of classes).
 
     With --to, n images in all, each on its own, all classes in turn: DEST/CLASS/SEED.png, or
     DEST.npy, uint8 (N, H, W, C), with the labels in DEST-labels.npy. Memory does not grow with n. A

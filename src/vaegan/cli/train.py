@@ -108,7 +108,7 @@ def train(
     from vaegan.devices import device_named, precision_named
     from vaegan.ranks import joined
     from vaegan.rundir import RunDirectory
-    from vaegan.settings import Budget, resolve
+    from vaegan.settings import Budget, idle, resolve
     from vaegan.training import follow
 
     own_process(threads)
@@ -118,6 +118,7 @@ def train(
                 follow(dataset, ranks)
             return 0
         run = RunDirectory(outdir or Path("runs") / f"{dataset.name}-{system}")
+        chosen = overrides(settings or [])
         if precision == "auto" and run.exists and not new:
             precision = run.config().precision
         config = resolve(
@@ -128,9 +129,11 @@ def train(
             batch=batch,
             seed=seed,
             precision=precision_named(precision, device_named(device)),
-            overrides=overrides(settings or []),
+            overrides=chosen,
             source=source,
         )
+        for key in idle(chosen, config):
+            raise ConfigError(f"--set {key}: has no effect on system {system!r} ({recipe})")
         images = None if epochs is None else epochs * len(dataset.train)
         if steps is images is minutes is None:
             steps = preset.steps

@@ -1,7 +1,8 @@
 """The learned metric: do the discriminator's features find a shifted image nearer than a cut one?
 
 The test is that of `metrics.ranking`. It is asked of the features at every depth, of the metric
-that the system trains with (all tapped layers together, as weighed in the loss), and for control of
+that the system trains with (all tapped layers together, weighed as in the loss; distances are
+Euclidean, also where the loss is the tutorial's cross-entropy), and for control of
 discriminators that were never trained (pooling alone forgives shifts), of the judge, and of pixels.
 
 A shift by a whole pixel is tested against squares of 7 x 7 pixels: the loss is plain to see, and

@@ -39,7 +39,7 @@ def kl_per_dimension(means: np.ndarray, logvars: np.ndarray) -> np.ndarray:
 
 def active_units(means: np.ndarray) -> np.ndarray:
     """Which dimensions say something about the image, bool (d,): the posterior mean varies over
-    the images by more than 0.01 (Burda, Grosse and Salakhutdinov 2016, section 5.3).
+    the images by more than 0.01 (Burda, Grosse and Salakhutdinov 2016, section 5.2).
     """
     return means.astype(float).var(axis=0) > ACTIVE_VARIANCE
 
