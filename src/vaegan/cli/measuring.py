@@ -114,7 +114,8 @@ def trained(run: RunDirectory) -> dict[str, float] | None:
     were removed, of the last row of stats; None where there is neither.
     """
     numbers = checkpoint.reached(run.checkpoints) or next(reversed(run.rows()), None)
-    return numbers and {name: numbers[name] for name in ("step", "images_seen", "seconds")}
+    names = ("step", "images_seen", "seconds")
+    return numbers and {name: round(numbers[name], 3) for name in names}
 
 
 def measured_once(opened: Opened, judges: Judges, n: int, seed: int) -> Run:
