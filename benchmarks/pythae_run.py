@@ -21,6 +21,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+try:
+    import pythae  # noqa: F401
+except ModuleNotFoundError:
+    sys.exit("pythae is not installed in this Python: see benchmarks/README.md, Peers")
+
 import torch
 from pythae.data.datasets import BaseDataset
 from pythae.models import VAEGANConfig

@@ -30,7 +30,9 @@ def frame_steps(run: RunDirectory) -> list[int]:
     """The steps whose decoders the run recorded, in order; RunError when there are none."""
     names = sorted(path.stem for path in run.film_weights.glob("step-*.safetensors"))
     if not names:
-        raise RunError(f"{run.path} recorded no film: {run.film_weights} is empty")
+        raise RunError(
+            f"{run.films.parent} recorded no film: `vaegan train` does, from its first step on"
+        )
     return [int(name.removeprefix("step-")) for name in names]
 
 

@@ -108,11 +108,13 @@ def transfer(
     pixels: np.ndarray,
     label: int,
     *,
+    origin: str = "the originals",
     invert: bool = True,
 ) -> Image.Image:
     """Images of one class rendered in every class: the source row is framed.
 
     `pixels` (K, H, W, C) uint8 are all of class `label`; column k shows the style of image k.
+    `origin` says in the picture what they are.
     """
     names = model.config.class_names
     if not names:
@@ -127,7 +129,7 @@ def transfer(
     return sheet(
         np.stack(rows),
         title=f"The style of each {names[label]}, in every class",
-        subtitle=f"framed: the originals · {_described(model)}",
+        subtitle=f"framed: {origin} · {_described(model)}",
         row_labels=names,
         highlight_rows=[label],
         invert=invert,

@@ -144,7 +144,7 @@ def read_image_file(
             if not resize:
                 raise DataError(
                     f"is {image.width} x {image.height} (width x height), the model takes "
-                    f"{width} x {height}: resize it first, or ask for it (resize)"
+                    f"{width} x {height}: resize it first, or give --resize (resize=True)"
                 )
             image = _fit(image, width, height, ground)
     return np.asarray(image, np.uint8).reshape(height, width, channels)

@@ -14,7 +14,7 @@ from vaegan.config import FORMAT_VERSION, ModelConfig, NetworkName, read_config,
 from vaegan.errors import DataError, RunError, Unsupported
 from vaegan.networks import Decoder, Discriminator, Encoder
 from vaegan.posterior import Posterior
-from vaegan.pretrained import shipped
+from vaegan.pretrained import NAMES, shipped
 from vaegan.randomness import latents_of_seeds, seeded
 
 __all__ = ["Model"]
@@ -80,7 +80,10 @@ class Model(nn.Module):
         directory = shipped(directory) or Path(directory)
         path = directory / "config.json"
         if not path.is_file():
-            raise RunError(f"{directory} holds no model: config.json is missing")
+            why = "config.json is missing" if directory.is_dir() else "there is no such folder"
+            raise RunError(
+                f"{directory} holds no model: {why}; {', '.join(NAMES)} comes with the package"
+            )
         tree = read_config(path)
         config = validated(ModelConfig, tree["model"], str(path))
         model = cls(config)
@@ -110,20 +113,29 @@ class Model(nn.Module):
     def encode(self, images: Tensor, labels: Tensor | None = None) -> Posterior:
         """Images (B,C,H,W), labels (B,) -> posterior over latents.
 
-        Raises Unsupported for a GAN, DataError for images of another shape or missing labels.
+        Raises Unsupported for a GAN, DataError for images of another shape or, in eval mode, with
+        values outside [0, 1] (which on a GPU are not looked at), and for missing labels.
         """
         if self.encoder is None:
             raise Unsupported(
                 f"system {self.config.system!r} has no encoder: it can sample, but not encode or "
                 "reconstruct; train `vae-gan` or `cvae-gan` for both"
             )
-        if not images.is_floating_point():
-            raise DataError(f"images are {images.dtype}; give floats in [0, 1] (see to_images)")
+        if not isinstance(images, Tensor) or not images.is_floating_point():
+            kind = images.dtype if hasattr(images, "dtype") else type(images).__name__
+            raise DataError(f"images are {kind}; give a tensor of floats in [0, 1] (see to_images)")
         if images.ndim != 4 or tuple(images.shape[1:]) != self.config.image_shape:
             raise DataError(
                 f"images have shape {tuple(images.shape)}; this model takes (B, "
                 f"{', '.join(map(str, self.config.image_shape))})"
             )
+        if not (self.training or torch.compiler.is_compiling()) and images.is_cpu and len(images):
+            low, high = images.aminmax()
+            if not (low >= 0 and high <= 1):
+                raise DataError(
+                    f"images hold {float(low):g} to {float(high):g}; give values in [0, 1] "
+                    "(see to_images)"
+                )
         labels = self._checked(labels, len(images))
         mean, logvar = self._run(self.encoder, images.to(self.device), labels)
         assert mean is not None

@@ -24,7 +24,7 @@ from typing import Any
 from vaegan.config import RunConfig, read_config, validated
 from vaegan.errors import RunError
 from vaegan.files import locked, replacing, write_json
-from vaegan.pretrained import shipped
+from vaegan.pretrained import NAMES, shipped
 
 __all__ = ["RunDirectory"]
 
@@ -63,7 +63,10 @@ class RunDirectory:
             return cls(ours, written=Path(path))
         run = cls(Path(path))
         if not run.path.is_dir():
-            raise RunError(f"{path} does not exist; train first: vaegan train --outdir {path}")
+            raise RunError(
+                f"{path} does not exist; train first: vaegan train --outdir {path}; or "
+                f"name {', '.join(NAMES)}, which comes with the package"
+            )
         if not run.config_path.is_file():
             raise RunError(f"{path} is not a run: it has no config.json")
         return run

@@ -18,11 +18,12 @@ import av
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from PIL import Image, ImageDraw, ImageOps
 
 import vaegan as package
 from vaegan import allocator
 from vaegan.cli import VERBS, app
+from vaegan.errors import DataError
 from vaegan.evaluation.scores import Scores
 from vaegan.images import read_image_files, to_pixels
 from vaegan.model import Model
@@ -74,7 +75,9 @@ def test_train_prints_the_weights_and_nothing_else(works: Any, tmp_path: Path) -
     assert (run / "model.safetensors").is_file()
     lines = ended.err.splitlines()
     assert lines[0] == f"training cvae-gan (dense) on digits in {run}"
-    assert re.fullmatch(r"step 3: \d\.\d{4} s a step, \d+ images a second", lines[-1])
+    assert re.fullmatch(r"step 3: \d\.\d{4} s a step, \d+ images a second", lines[-2])
+    # A run that ends while its learning rates rise has learned nothing, and says so.
+    assert lines[-1].startswith("note: 3 steps are too few to be worth a look")
     config = json.loads((run / "config.json").read_text())
     assert (config["recipe"], config["data"], config["batch"]) == ("dense", "digits", 8)
     assert config["model"]["class_names"] == list("0123456789")
@@ -188,6 +191,49 @@ def test_pictures(works: Any, trained: Any, tmp_path: Path, verb: str) -> None:
     assert not np.array_equal(default, picture(out))
 
 
+def test_transfer_of_every_class(works: Any, trained: Any, tmp_path: Path) -> None:
+    run = copy_of(trained(), tmp_path / "run")
+    paths = works("transfer", run, "--n", 2, "--out", tmp_path / "all").paths
+    assert paths == [tmp_path / "all" / f"transfer-{label}.png" for label in range(10)]
+    one = works("transfer", run, "--n", 2, "--label", 3).paths[0]
+    assert one.read_bytes() == paths[3].read_bytes()
+
+
+def test_a_light_ground_is_noted_and_turned_round(works: Any, tmp_path: Path) -> None:
+    """A photo of ink on paper, wider than high: the model knows bright digits on dark."""
+    paper = Image.new("L", (60, 40), 250)
+    ImageDraw.Draw(paper).line([(20, 8), (40, 8), (28, 34)], fill=10, width=5)
+    paper.save(tmp_path / "paper.png")
+    ImageOps.invert(paper).save(tmp_path / "ink.png")
+
+    def drawn(name: str, *flags: str) -> Any:
+        flags = ("--from-label", "7", "--resize", *flags, "--out", tmp_path / f"of-{name}")
+        return works("transfer", "mnist", "--images", tmp_path / name, *flags)
+
+    noted = drawn("paper.png")
+    assert "paper.png has a light ground where dark is wanted: try with --invert" in noted.err
+    turned, dark = drawn("paper.png", "--invert"), drawn("ink.png")
+    assert (turned.err, dark.err) == ("", "")
+    assert np.abs(picture(turned.paths[0]).astype(int) - picture(dark.paths[0])).max() <= 2
+    noted = drawn("ink.png", "--invert")
+    assert "ink.png has a dark ground where light is wanted: try without --invert" in noted.err
+
+
+def test_a_model_of_the_package_transfers_without_its_data(
+    works: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def unreachable(*_: object) -> None:
+        raise DataError("cannot download mnist")
+
+    monkeypatch.setattr("vaegan.cli.loading.Opened.dataset", unreachable)
+    ended = works("transfer", "mnist", "--label", 7, "--n", 2, "--out", tmp_path / "a.png")
+    assert "note: cannot download mnist; until then, styles are those of the" in ended.err
+    other = works(
+        "transfer", "mnist", "--label", 7, "--n", 2, "--seed", 4, "--out", tmp_path / "b.png"
+    )
+    assert not np.array_equal(picture(ended.paths[0]), picture(other.paths[0]))
+
+
 def test_sample_by_label_has_a_name_of_its_own(works: Any, trained: Any, tmp_path: Path) -> None:
     run = copy_of(trained("cgan"), tmp_path / "run")
     drawn = [works("sample", run, *label).paths[0] for label in ([], ["--label", 0])]
@@ -223,7 +269,7 @@ def test_samples_themselves(works: Any, trained: Any, tmp_path: Path) -> None:
     assert ended.paths == [folder]
     assert re.fullmatch(r"1,200 images written; [\d,]+ a second\n", ended.err)
     files = {str(path.relative_to(folder)) for path in folder.rglob("*.*")}
-    assert files == {f"{k % 10}/{3 + k}.png" for k in range(1200)} | {"samples.json"}
+    assert files == {f"{(3 + k) % 10}/{3 + k}.png" for k in range(1200)} | {"samples.json"}
     # The same command has nothing to do; a larger number adds to what is there.
     again = works("sample", run, "--n", 1200, "--seed", 3, "--to", folder)
     assert again.err.startswith("0 images written, 1,200 were there;")
@@ -234,8 +280,9 @@ def test_samples_themselves(works: Any, trained: Any, tmp_path: Path) -> None:
     assert ended.paths == [array, array.with_name("images-labels.npy")]
     pixels, labels = np.load(array), np.load(ended.paths[1])
     assert (pixels.shape, pixels.dtype) == ((1200, 28, 28, 1), np.uint8)
-    assert np.array_equal(labels, np.arange(1200) % 10) and labels.dtype == np.int64
-    read = read_image_files([folder / f"{k % 10}/{3 + k}.png" for k in range(1200)], (28, 28), 1)
+    assert np.array_equal(labels, np.arange(3, 1203) % 10) and labels.dtype == np.int64
+    files = [folder / f"{seed % 10}/{seed}.png" for seed in range(3, 1203)]
+    read = read_image_files(files, (28, 28), 1)
     assert np.array_equal(read, pixels)
     assert np.array_equal(to_pixels(Model.from_pretrained(run).sample(1200, seed=3)), pixels)
     # One class, and no classes.

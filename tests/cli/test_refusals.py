@@ -84,6 +84,10 @@ FLAGS: dict[str, tuple[list[str], list[str]]] = {
     "no latents": (["train", "--latent-dim", "0"], ["--latent-dim", "Must be >= 1"]),
     "tiny images": (["train", "--image-size", "7"], ["--image-size", "Must be >= 8"]),
     "no threads": (["train", "--threads", "0"], ["--threads", "Must be >= 1"]),
+    "threads beyond number": (
+        ["train", "--data", "digits", "--threads", "99999"],
+        ["--threads 99999: this machine has", "cores"],
+    ),
     "unknown key": (["train", "--set", "objective.kl=2"], ["objective.kl", "--dry-run"]),
     "unknown group": (["train", "--set", "losses.kl_weight=2"], ["losses.kl_weight: unknown key"]),
     "a group": (["train", "--set", "objective=2"], ["objective", "(got 2)"]),
@@ -351,12 +355,13 @@ CANNOT: dict[tuple[str, str], list[str]] = {
     ("ae", "manifold"): ["no prior"],
     ("ae", "film"): ["no prior"],
     ("cvae-gan", "sample --label 10"): ["label 10 is out of range", "0 to 9"],
-    ("cvae-gan", "transfer --label 10"): ["label 10 is out of range", "10 classes"],
+    ("cvae-gan", "transfer --label 10"): ["label 10 is out of range", "0 to 9"],
     ("cvae-gan", "manifold --label 10"): ["label 10 is out of range", "0 to 9"],
     ("cvae-gan", "film --label 10"): ["label 10 is out of range", "0 to 9"],
     ("cvae-gan", "manifold --label 1 --dims 0 8"): ["(0, 8)", "latent_dim is 8"],
     ("cvae-gan", "manifold --label 1 --dims 2 2"): ["(2, 2)"],
-    ("cvae-gan", "transfer"): ["--label", "--from-label"],
+    ("cvae-gan", "transfer"): ["picture.png", "without --label", "give a folder"],
+    ("cvae-gan", "transfer --from-label 3"): ["--label", "--from-label"],
 }
 
 
@@ -375,7 +380,10 @@ def test_what_a_system_cannot_do(
 
 def test_images_that_do_not_fit(refused: Refused, trained: Any) -> None:
     run, command = trained(), ["transfer", trained(), "--out", "out.png", "--images"]
-    Image.new("L", (28, 28), 99).save("right.png")
+    right = Image.new("L", (28, 28))
+    right.putpixel((9, 9), 99)
+    right.save("right.png")
+    Image.new("L", (28, 28), 99).save("blank.png")
     Image.new("L", (30, 20)).save("wide.png")
     Path("text.png").write_text("no picture")
     own = ["--from-label", "3"]
@@ -389,5 +397,6 @@ def test_images_that_do_not_fit(refused: Refused, trained: Any) -> None:
     refused([*command, "right.png", "--label", "3"], "either --label, or --images")
     refused([*command, "right.png", "--from-label", "10"], "label 10 is out of range")
     refused([*command, "right.png", "--from-label", "-1"], "label -1 is out of range")
+    refused([*command, "blank.png", *own], "'blank.png' is all of one colour")
     refused([*command, *own], "no image files given")
     assert not Path("out.png").exists() and not (run / "figures" / "transfer-3.png").exists()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -241,6 +242,8 @@ def test_wrong_shapes_and_labels_are_named(
         for wrong in (images[:, :, :20], images.expand(-1, 3, -1, -1), images[0]):
             call = lambda wrong=wrong: model.encode(wrong, labels)
             refused(call, str(tuple(wrong.shape)), "(B, 1, 28, 28)", error=DataError)
+        for wrong in (images.numpy(), (255 * images).byte(), 255 * images, images * math.nan):
+            refused(lambda x=wrong: model.encode(x, labels), "see to_images", error=DataError)
     if labels is None:
         told = torch.zeros(COUNT, dtype=torch.int64)
         needless = ["takes no labels", "leave them out"]
@@ -297,6 +300,8 @@ def test_weights_of_another_system_are_refused(model: Model, tmp_path: Path) -> 
     refused(load, "config.json", "wings", "unknown key", error=ConfigError)
     (tmp_path / "config.json").unlink()
     refused(load, "config.json is missing", error=RunError)
+    nowhere = lambda: Model.from_pretrained("mnits")
+    refused(nowhere, "no such folder", "mnist comes with the package", error=RunError)
 
 
 # ── the estimator ────────────────────────────────────────────────────────────────────────────

@@ -26,6 +26,13 @@ def test_the_seed_and_the_place_of_the_data_make_no_group(configure: Any) -> Non
     assert names[2] == "cvae 4 data_fingerprint #2"
 
 
+def test_another_program_is_named(configure: Any) -> None:
+    """A peer's run, as `benchmarks.pythae_run` leaves it, is no system of ours."""
+    theirs = configure("vae-gan").model_copy(update={"recipe": "pythae"})
+    assert of(theirs) == ["vae-gan 4 pythae"]
+    assert of(theirs, configure("cvae")) == ["vae-gan 4 pythae", "cvae 4"]
+
+
 def test_one_number_that_differs_is_swept(configure: Any) -> None:
     weights = [configure("cvae", objective__kl_weight=weight) for weight in (1, 0.5, 2)]
     assert swept(weights) == ("objective.kl_weight", [1, 0.5, 2])

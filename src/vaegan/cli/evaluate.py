@@ -10,6 +10,7 @@ from cyclopts import Parameter, validators
 
 from vaegan.cli.loading import Opened, open_run
 from vaegan.cli.measuring import Judges, measured
+from vaegan.cli.train import Positive, own_process
 from vaegan.errors import ConfigError, VaeganError
 
 if TYPE_CHECKING:
@@ -28,19 +29,21 @@ def evaluate(
     out: Path | None = None,
     cache: Path | None = None,
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto",
+    threads: Positive | None = None,
     inception: str | None = None,
 ) -> int:
     """Measure samples, reconstructions, transfer, latents and the learned metric of a run.
 
     A judge, a classifier trained on the data set's own training images, reads labels and gives the
-    features of all distances; another encoder sees style. Both are trained once and kept. Runs that
+    features of all distances; another encoder sees style. Both are trained once and kept. 10,000
+    images of MNIST take three minutes on two cores once they are. Runs that
     differ in nothing but their training seed give one table of means with intervals over the runs;
     other runs, tables of their own.
 
     Parameters
     ----------
     runs
-        Run directories that `vaegan train` wrote.
+        Run directories that `vaegan train` wrote, or `mnist`, which comes with the package.
     n
         Test images to measure on, and images to generate of each kind.
     seeds
@@ -52,6 +55,8 @@ def evaluate(
         Where to write the numbers of a single run; RUN/metrics.json when left out.
     cache
         Where judges and Inception weights are kept; VAEGAN_CACHE or the user's cache when left out.
+    threads
+        CPU threads.
     device
         Where the model runs; `auto` takes the first of cuda, mps and cpu that is there.
     inception
@@ -71,6 +76,7 @@ def evaluate(
         raise ConfigError("--out takes one run; several runs write RUN/metrics.json each")
     numbers = listed("seeds", seeds, int)
     names = headings(runs, [RunDirectory.open(path).config() for path in runs])
+    own_process(threads)
     judges, network = Judges(cache), None
     if inception is not None:
         from vaegan.metrics.inception import Inception

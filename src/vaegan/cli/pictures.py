@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
+import numpy as np
 from cyclopts import Parameter, validators
 
 from vaegan.cli.loading import Opened, open_run
 from vaegan.errors import ConfigError, DataError, Unsupported
+from vaegan.pretrained import shipped
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from vaegan.data import Split
 
 Run = Annotated[
     Path,
@@ -55,6 +60,9 @@ def transfer(
     resize: Annotated[
         bool, Parameter(help="Bring --images to the model's size.", negative="")
     ] = False,
+    invert: Annotated[
+        bool, Parameter(help="Turn dark --images bright and bright ones dark.", negative="")
+    ] = False,
     n: Count = 12,
     seed: Seed = 0,
     data: Data = None,
@@ -62,35 +70,93 @@ def transfer(
 ) -> None:
     """Render the style of images in every class: the tutorial's last figure.
 
-    Either n test images of the class --label, or your own --images, which show --from-label.
+    Either n test images of each class, or of --label alone; or your own --images, which show
+    --from-label. A model that comes with the package takes draws of its own where its data set is
+    not at hand.
     """
     from vaegan import gallery
-    from vaegan.images import read_image_files
+    from vaegan.images import to_pixels
 
     opened = open_run(run, data)
     system, encoder = opened.model.config.system, opened.model.encoder
     if encoder is None or not opened.model.config.num_classes:
         lacks = "no labels to transfer between" if encoder or system == "gan" else "no encoder"
         raise Unsupported(f"system {system!r} has {lacks}; train cvae-gan")
-    if (label is None) == (images is None) or (label is not None and from_label is not None):
+    if (label is not None and images is not None) or (images is None and from_label is not None):
         raise ConfigError("give either --label, or --images with --from-label")
     if images is not None:
         if from_label is None:
             raise ConfigError("--images needs --from-label: the class that they show")
-        config = opened.model.config
-        pixels = read_image_files(images, config.image_size, config.channels, resize=resize)
-        label, name = from_label, f"transfer-images-{from_label}"
-    else:
-        assert label is not None
-        if label >= max(opened.model.config.num_classes, 1):
-            raise DataError(
-                f"label {label} is out of range: this model has "
-                f"{opened.model.config.num_classes} classes"
+        labels_of(opened, from_label)
+        pixels = _own_images(opened, images, resize=resize, invert=invert)
+        picture = gallery.transfer(opened.model, pixels, from_label, invert=inverted(opened))
+        write(picture, opened, f"transfer-images-{from_label}", out)
+        return
+    if out and out.suffix and len(labels_of(opened, label)) > 1:
+        raise ConfigError(f"--out {out}: without --label there are several; give a folder")
+    test = _test_images(opened) if shipped(run) and data is None else opened.dataset().test
+    for one in labels_of(opened, label):
+        assert one is not None
+        if test is None:
+            pixels = to_pixels(opened.model.sample(n, one, seed=seed))
+            origin = "draws from the prior"
+        else:
+            pixels, origin = gallery.of_class(test, one, n, seed), "the originals"
+        picture = gallery.transfer(
+            opened.model, pixels, one, origin=origin, invert=inverted(opened)
+        )
+        name = f"transfer-{one}"
+        write(picture, opened, name, out if label is not None else _in(out, name))
+
+
+def _test_images(opened: Opened) -> Split | None:
+    """The test images of a model that comes with the package, or None, and a note."""
+    try:
+        return opened.dataset().test
+    except DataError as error:
+        print(
+            f"note: {error}; until then, styles are those of the model's own draws", file=sys.stderr
+        )
+        return None
+
+
+def _own_images(opened: Opened, files: list[Path], *, resize: bool, invert: bool) -> np.ndarray:
+    """Image files, uint8 (N, H, W, C), with a note where their ground is not the model's.
+
+    DataError for files that cannot be used or hold nothing but one colour.
+    """
+    import torch
+
+    from vaegan.images import read_image_files, to_pixels
+
+    config = opened.model.config
+    usual = opened.model.decode(torch.zeros(1, config.latent_dim), torch.zeros(1).long())
+    level = border(to_pixels(usual)[0])
+    ground, plain = 255 * (level > 127), not 64 < level < 191  # nothing is said of a grey one
+    behind = 255 - ground if invert else ground
+    pixels, other = (
+        read_image_files(files, config.image_size, config.channels, resize=resize, ground=colour)
+        for colour in (behind, 255 - behind)
+    )
+    for path, image, own in zip(files, pixels, pixels == other):  # where the ground is the file's
+        rows, columns = (np.flatnonzero(own.any((axis, 2))) for axis in (1, 0))
+        if image.min() == image.max() or not len(rows):
+            raise DataError(f"{str(path)!r} is all of one colour: there is no style in it")
+        edge = border(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
+        if config.channels == 1 and plain and abs(edge - behind) > 127:
+            theirs, ours = ("light", "dark") if edge > 127 else ("dark", "light")
+            how = "without" if invert else "with"
+            print(
+                f"note: {path} has a {theirs} ground where {ours} is wanted: try {how} --invert",
+                file=sys.stderr,
             )
-        pixels = gallery.of_class(opened.dataset().test, label, n, seed)
-        name = f"transfer-{label}"
-    picture = gallery.transfer(opened.model, pixels, label, invert=inverted(opened))
-    write(picture, opened, name, out)
+    return 255 - pixels if invert else pixels
+
+
+def border(pixels: np.ndarray) -> float:
+    """Median of the outermost pixels of an image (H, W, C)."""
+    edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
+    return float(np.median(np.concatenate(edges)))
 
 
 def manifold(

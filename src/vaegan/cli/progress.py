@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from datetime import timedelta
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Column
 
 if TYPE_CHECKING:
     from vaegan.rundir import RunDirectory
     from vaegan.trainer import Trainer
     from vaegan.training import Watcher
 
-__all__ = ["Bar", "boards", "tracked"]
+__all__ = ["Bar", "boards", "columns", "left", "tracked"]
 
 Item = TypeVar("Item")
 SHOWN = ("pixel", "similarity", "kl", "gan", "fooling")
@@ -29,15 +39,14 @@ class Bar:
         self.title = title
         self.console = Console(stderr=True)
         self.progress = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:3.0f}%"),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            *columns(TimeRemainingColumn),
             console=self.console,
+            expand=True,
             disable=not self.console.is_terminal,
         )
         self.task: TaskID | None = None
         self.told = 0.0
+        self.began, self.before = 0.0, 0.0
 
     def __enter__(self) -> Bar:
         self.progress.start()
@@ -53,7 +62,8 @@ class Bar:
             print(f"resuming at step {trainer.progress.step}", file=sys.stderr)
         self.task = self.progress.add_task("starting", total=1.0)
         self.progress.update(self.task, completed=min(share, 1.0))
-        self.told = share
+        self.told = self.before = share
+        self.began = time.monotonic()
 
     def stepped(self, trainer: Trainer, share: float, row: dict[str, float] | None) -> None:
         """Move the bar; write the losses when there are new ones."""
@@ -65,10 +75,30 @@ class Bar:
             self.progress.update(self.task, description=text)
             if self.progress.disable and share - self.told >= 0.1:
                 self.told = share
-                print(f"{share:4.0%}  {text}", file=sys.stderr)
+                print(f"{share:4.0%}  {self._left(share)} left  {text}", file=sys.stderr)
+
+    def _left(self, share: float) -> str:
+        """Time to go, if the rest goes as what was done since the start."""
+        return left(time.monotonic() - self.began, share - self.before, 1 - share)
 
     def framed(self, trainer: Trainer) -> None:
         """Nothing to show."""
+
+
+def columns(*times: type[ProgressColumn]) -> list[ProgressColumn]:
+    """A bar, the share done, times, and words that give way where the line is too short."""
+    words = Column(ratio=1, no_wrap=True, overflow="ellipsis")
+    return [
+        BarColumn(bar_width=16),
+        TextColumn("{task.percentage:3.0f}%"),
+        *(time() for time in times),
+        TextColumn("{task.description}", table_column=words),
+    ]
+
+
+def left(seconds: float, done: float, to_go: float) -> str:
+    """`0:01:30`: the time that what is to do takes, when `done` of it took so many seconds."""
+    return str(timedelta(seconds=round(seconds * max(to_go, 0.0) / max(done, 1e-9))))
 
 
 class Board:

@@ -13,7 +13,9 @@ from cyclopts import Parameter
 
 from vaegan.cli.films import write_films
 from vaegan.cli.loading import Opened, open_run
+from vaegan.cli.measuring import trained
 from vaegan.cli.pictures import Data, Run, inverted, labels_of, write
+from vaegan.cli.train import too_short
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -209,6 +211,9 @@ def _sections(opened: Opened) -> Iterator[Section]:
         shown = [Film(path, "The same plane through training.") for path in films]
         words = [TEXTS[heading]]
         if heading == "Training":
+            step = int((trained(opened.run) or {"step": 0})["step"])
+            if step and (short := too_short(opened.run.config(), step)):
+                words.append(f"Note: {short}.")
             words += [f"Alarm at step {a['step']}: {a['text']}." for a in opened.run.alarm_rows()]
         films_here = shown if heading == "Manifold" else []
         yield Section(heading, "\n\n".join(words), images, films_here)
@@ -224,7 +229,9 @@ def _evaluation(opened: Opened) -> Section:
     run = opened.run
     if not _current(run.metrics, opened):
         why = "is older than the model" if run.metrics.is_file() else "is not there"
-        return Section("Evaluation", f"metrics.json {why}: vaegan evaluate {run.path} gives it.")
+        return Section(
+            "Evaluation", f"metrics.json {why}: vaegan evaluate {run.metrics.parent} gives it."
+        )
     scores = Scores.read(run.metrics)
     tables = []
     for title, headings, rows in grids([scores]):
@@ -245,7 +252,7 @@ def _current(path: Path, opened: Opened) -> bool:
 
 def _facts(opened: Opened) -> list[tuple[str, str]]:
     """Settings and results in words."""
-    config, rows = opened.run.config(), opened.run.rows()
+    config, last = opened.run.config(), trained(opened.run)
     facts = [
         ("System", config.model.system),
         ("Recipe", config.recipe),
@@ -258,8 +265,7 @@ def _facts(opened: Opened) -> list[tuple[str, str]]:
         (name.capitalize(), f"{config.model.parameters(name):,} parameters")
         for name in config.model.networks
     ]
-    if rows:
-        last = rows[-1]
+    if last:
         facts += [
             ("Steps", f"{last['step']:,}"),
             ("Images seen", f"{last['images_seen']:,}"),

@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Callable
 
 from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
+from rich.progress import Progress, TimeElapsedColumn, TimeRemainingColumn
+
+from vaegan.cli.progress import columns, left
 
 __all__ = ["Stages"]
 
@@ -26,17 +23,15 @@ class Stages:
     def __init__(self) -> None:
         console = Console(stderr=True)
         self.progress = Progress(
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:3.0f}%"),
-            TimeElapsedColumn(),
-            TimeRemainingColumn(),
-            TextColumn("{task.description}"),
+            *columns(TimeElapsedColumn, TimeRemainingColumn),
             console=console,
+            expand=True,
             disable=not console.is_terminal,
             transient=True,
         )
         self.task = self.progress.add_task("", total=1.0)
         self.told = ""
+        self.began = time.monotonic()
 
     def __enter__(self) -> Stages:
         self.progress.start()
@@ -49,7 +44,8 @@ class Stages:
         """Show that `stage` begins, or goes on, when `share` of the work is done."""
         self.progress.update(self.task, completed=share, description=stage)
         if self.progress.disable and stage != self.told:
-            print(f"{share:4.0%}  {stage}", file=sys.stderr)
+            rest = left(time.monotonic() - self.began, share, 1 - share)
+            print(f"{share:4.0%}  {stage}" + f" ({rest} left)" * (0 < share < 1), file=sys.stderr)
         self.told = stage
 
     def piece(self, place: int, count: int, title: str) -> Callable[[str, float], None]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -186,6 +187,8 @@ def lead(
             f"{outcome.images_per_second:.0f} images a second",
             file=sys.stderr,
         )
+    if short := too_short(config, outcome.step):
+        print(f"note: {short}", file=sys.stderr)
     print(run.weights)
     if outcome.interrupted_by:
         print("stopped and saved; the same command goes on from here", file=sys.stderr)
@@ -193,8 +196,24 @@ def lead(
     return 0
 
 
+def too_short(config: RunConfig, step: int) -> str:
+    """What is to be said of a run that ended while its learning rates were rising, or nothing."""
+    if step > config.optimiser.warmup:
+        return ""
+    return (
+        f"{step} steps are too few to be worth a look: learning rates were still rising, over "
+        f"{config.optimiser.warmup} steps; give a larger budget, or --threads 1 on a busy machine"
+    )
+
+
 def own_process(threads: int | None) -> None:
-    """Set this process up for training: its threads, and memory that it keeps."""
+    """Set this process up for training: its threads, and memory that it keeps.
+
+    ConfigError for more threads than the machine has cores: a step then takes many times as long.
+    """
+    cores = os.cpu_count() or 1
+    if threads and threads > cores:
+        raise ConfigError(f"--threads {threads}: this machine has {cores} cores; give at most that")
     import torch
 
     from vaegan.allocator import keep_memory

@@ -9,6 +9,7 @@ from typing import Any
 
 from vaegan.config import RunConfig
 from vaegan.errors import RunError
+from vaegan.presets import RECIPES
 
 __all__ = ["headings", "settings_of", "swept"]
 
@@ -23,9 +24,10 @@ def settings_of(config: RunConfig) -> dict[str, Any]:
 def headings(paths: Sequence[Path], configs: Sequence[RunConfig]) -> list[str]:
     """A heading for each run, the same for those that differ in their seed alone.
 
-    System and latent size, `cvae 8`. Where several configurations share these: their recipes too,
-    and where they share that, the settings that differ, `cvae 8 kl_weight 2`. Raises RunError for
-    the same configuration and seed twice: that is one run, however often it is measured.
+    System and latent size, `cvae 8`, and the program where it is another's than ours. Where several
+    configurations share these: their recipes too, and where they share that, the settings that
+    differ, `cvae 8 kl_weight 2`. Raises RunError for the same configuration and seed twice: that is
+    one run, however often it is measured.
     """
     keys = [json.dumps(settings_of(config)) for config in configs]
     first: dict[tuple[str, int], Path] = {}
@@ -38,7 +40,9 @@ def headings(paths: Sequence[Path], configs: Sequence[RunConfig]) -> list[str]:
         first[key, config.seed] = path
     distinct = dict(zip(keys, configs))
     names = {
-        key: f"{config.model.system} {config.model.latent_dim}" for key, config in distinct.items()
+        key: f"{config.model.system} {config.model.latent_dim}"
+        + f" {config.recipe}" * (config.recipe not in RECIPES)
+        for key, config in distinct.items()
     }
     for told_apart in (_by_recipe, _by_settings):
         names = _longer(names, distinct, told_apart)
