@@ -187,7 +187,7 @@ def lead(
             f"{outcome.images_per_second:.0f} images a second",
             file=sys.stderr,
         )
-    if short := too_short(config, outcome.step):
+    if not outcome.interrupted_by and (short := too_short(config, outcome.step)):
         print(f"note: {short}", file=sys.stderr)
     print(run.weights)
     if outcome.interrupted_by:
