@@ -84,7 +84,7 @@ def test_muon_is_torchs_on_matrices():
     """Torch's computes the orthogonal matrix in bfloat16: to three digits."""
     ours, theirs = (nn.Linear(24, 40, bias=False) for _ in "ab")
     theirs.load_state_dict(ours.state_dict())
-    config = OptimiserConfig(muon=("encoder",), muon_lr=0.1, encoder_lr=0.1, weight_decay=0.3)
+    config = OptimiserConfig(muon=("encoder",), muon_lr=0.1, encoder_lr=0.2, weight_decay=0.3)
     mine = Optimiser(ours, "encoder", config)
     torchs = torch.optim.Muon(theirs.parameters(), lr=0.1, weight_decay=0.3, nesterov=True)
     for time in range(4):

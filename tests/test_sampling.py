@@ -181,7 +181,7 @@ def test_another_models_samples_are_not_gone_on_with(model, configure, tmp_path)
     before = files(tmp_path)
     for other in (made(configure, seed=1), made(configure, "cvae"), made(configure, "vae")):
         with pytest.raises(
-            RunError, match="holds samples of another model or temperature: give a new folder"
+            RunError, match="holds samples of another model or temperature, or in another order: "
         ):
             list(write_folder(other, tmp_path, 6))
     assert files(tmp_path) == before

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from vaegan.config import SYSTEMS, RunConfig, with_overrides
+from vaegan.config import SYSTEMS, RunConfig, ScheduleConfig, with_overrides
 from vaegan.data import Dataset, load_dataset
 from vaegan.errors import ConfigError, DataError
 from vaegan.presets import RECIPES
@@ -129,6 +129,14 @@ def test_overrides_reach_any_leaf(digits):
         ("cgan", "optimiser.final_lr", "0.1", False),
         ("cgan", "objective.label_weight", "3", False),
         ("gan", "model.temperature", "1.2", True),
+        ("gan", "optimiser.muon_lr", "0.1", True),  # it has an optimiser of its own
+        ("cvae", "optimiser.muon_lr", "0.1", False),
+        ("cgan", "schedule.margin", "0.1", False),
+        ("cgan", "schedule.generator_steps", "2", True),  # of other schedules than this
+        ("gan", "model.logvar_limit", "3", True),
+        ("ae", "model.kl_logvar_limit", "3", True),
+        ("vae", "model.logvar_limit", "3", False),
+        ("cvae", "model.architecture.discriminator", '["flatten", "logit"]', True),
         ("vae-gan", "model.temperature", "1.2", False),
         ("vae-gan", "objective.label_weight", "3", True),
         ("vae-gan", "objective.code_style_weight", "3", True),
@@ -151,6 +159,18 @@ def test_style_is_asked_of_transferred_images(digits):
 def test_weight_decay_is_not_tensorflows(digits):
     config = resolve(digits, recipe="tutorial", overrides={"optimiser.weight_decay": "0.1"})
     assert idle(["optimiser.weight_decay"], config) == ["optimiser.weight_decay"]
+    chosen = {"optimiser.weight_decay": "0.1", "optimiser.muon": '["encoder"]'}
+    assert idle(chosen, resolve(digits, recipe="tutorial", overrides=chosen)) == []  # Muon has it
+    chosen = {"optimiser.decay": "constant", "optimiser.final_lr": "0.1"}
+    assert idle(chosen, resolve(digits, overrides=chosen)) == ["optimiser.final_lr"]
+
+
+def test_an_autoencoder_takes_no_turns(digits):
+    """Phases without a discriminator would be updates of the others: more than a step has."""
+    chosen = {"schedule.kind": "ratio", "schedule.generator_steps": "3"}
+    config = resolve(digits, system="cvae", overrides=chosen)
+    assert config.schedule == ScheduleConfig()
+    assert idle(chosen, config) == list(chosen)
 
 
 @pytest.mark.parametrize("key", sorted(EFFECT))

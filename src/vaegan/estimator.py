@@ -122,8 +122,10 @@ def as_labels(y: np.ndarray | None) -> np.ndarray | None:
     if y is None:
         return None
     given = np.asarray(y)
-    whole = given.dtype.kind in "iu" or (
-        given.dtype.kind == "f" and bool((given == np.floor(given)).all())
+    if given.dtype.kind == "O" and all(isinstance(one, (int, np.integer)) for one in given.flat):
+        given = given.astype(np.int64)
+    whole = given.dtype.kind in "biu" or (
+        given.dtype.kind == "f" and bool(np.isfinite(given).all() and (given % 1 == 0).all())
     )
     if given.ndim != 1 or not whole:
         raise DataError(

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "SUFFIXES",
+    "edge_level",
+    "outline",
     "read_image_file",
     "read_image_files",
     "resized",
@@ -167,6 +169,37 @@ def survey(
             return size, False
         bands = np.asarray(_flatten(opened, 0).convert("RGB"))
     return size, bool((bands != bands[..., :1]).any())
+
+
+def outline(path: str | os.PathLike[str]) -> tuple[float | None, bool]:
+    """The level of an image file's ground, and whether the whole of it is of one colour.
+
+    The ground is what its outermost pixels are, 0 (black) .. 255; None where most are transparent.
+
+    Raises:
+        DataError: the file cannot be used; the message begins with its name.
+    """
+    with _opened(Path(path)) as opened:
+        if opened.mode.startswith("I"):
+            colours = np.asarray(_flatten(opened, 0))[..., None]
+            alpha = np.full(colours.shape[:2], 255, np.uint8)
+        else:
+            bands = np.asarray(opened.convert("RGBA"))
+            colours, alpha = bands[..., :3], bands[..., 3]
+    blank = bool((colours == colours[:1, :1]).all() and (alpha == alpha[0, 0]).all())
+    ring = np.ones(alpha.shape, bool)
+    ring[1:-1, 1:-1] = False
+    opaque = ring & (alpha > 127)
+    if 2 * opaque.sum() < ring.sum():
+        return None, blank
+    return float(np.median(colours[opaque].mean(axis=1))), blank
+
+
+def edge_level(pixels: np.ndarray) -> float:
+    """Median of the outermost pixels of an image (H, W, C), 0 .. 255."""
+    ring = np.ones(pixels.shape[:2], bool)
+    ring[1:-1, 1:-1] = False
+    return float(np.median(pixels[ring]))
 
 
 @contextmanager

@@ -130,14 +130,14 @@ class Model(nn.Module):
                 f"{', '.join(map(str, self.config.image_shape))})"
             )
         if not (self.training or torch.compiler.is_compiling()) and images.is_cpu and len(images):
-            low, high = images.aminmax()
+            low, high = images.detach().aminmax()
             if not (low >= 0 and high <= 1):
                 raise DataError(
                     f"images hold {float(low):g} to {float(high):g}; give values in [0, 1] "
                     "(see to_images)"
                 )
         labels = self._checked(labels, len(images))
-        mean, logvar = self._run(self.encoder, images.to(self.device), labels)
+        mean, logvar = self._run(self.encoder, images, labels)
         assert mean is not None
         return Posterior(mean, logvar, self.config.logvar_limit, self.config.kl_logvar_limit)
 
@@ -148,7 +148,7 @@ class Model(nn.Module):
         def decoded(latents: Tensor, labels: Tensor | None) -> tuple[Tensor]:
             return (self.decoder(latents, labels).sigmoid(),)
 
-        (images,) = self._run(decoded, latents.to(self.device), self._checked(labels, len(latents)))
+        (images,) = self._run(decoded, latents, self._checked(labels, len(latents)))
         assert images is not None
         return images
 
@@ -170,15 +170,21 @@ class Model(nn.Module):
         def drawn(normal: Tensor, labels: Tensor | None) -> tuple[Tensor]:
             return (self.decoder.prior(normal * temperature, labels),)
 
-        (latents,) = self._run(drawn, normal.to(self.device), self._checked(labels, len(normal)))
+        (latents,) = self._run(drawn, normal, self._checked(labels, len(normal)))
         assert latents is not None
         return latents
 
     def _run(self, work: Callable[..., Results], *rows: Tensor | None) -> Results:
-        """One pass where autograd or batch statistics want it, else a batch at a time."""
+        """One pass where autograd or batch statistics want it, else a batch at a time; on the
+        model's device, wherever the rows are.
+        """
+
+        def here(*rows: Tensor | None) -> Results:
+            return work(*(None if part is None else part.to(self.device) for part in rows))
+
         if torch.is_grad_enabled() or self.training:
-            return work(*rows)
-        return in_batches(work, *rows)
+            return here(*rows)
+        return in_batches(here, *rows)
 
     # ── what people ask of it ────────────────────────────────────────────────────────────────
 

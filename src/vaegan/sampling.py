@@ -154,6 +154,8 @@ def claim(folder: Path, model: Model, temperature: float | None) -> None:
     """Make the folder, or see that it holds samples of this model; RunError when it does not."""
     about = folder / "samples.json"
     ours: dict[str, object] = {"system": model.config.system, "model_sha256": digest(model)}
+    if model.config.num_classes:
+        ours["labels"] = "the one asked for, or seed modulo classes"
     if temperature is not None:
         ours["temperature"] = temperature
     if not about.is_file():
@@ -168,7 +170,8 @@ def claim(folder: Path, model: Model, temperature: float | None) -> None:
     except ValueError:
         theirs = None
     if theirs != ours:
-        raise RunError(f"{folder} holds samples of another model or temperature: give a new folder")
+        what = "samples of another model or temperature, or in another order"
+        raise RunError(f"{folder} holds {what}: give a new folder")
 
 
 def digest(model: Model) -> str:

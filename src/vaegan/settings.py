@@ -7,7 +7,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, get_args
 
 from vaegan.blueprint import parse
-from vaegan.config import ModelConfig, NetworkName, RunConfig, family_of, validated, with_overrides
+from vaegan.config import (
+    ModelConfig,
+    NetworkName,
+    RunConfig,
+    ScheduleConfig,
+    family_of,
+    validated,
+    with_overrides,
+)
 from vaegan.errors import ConfigError, DataError
 from vaegan.presets import recipe_named
 
@@ -61,10 +69,11 @@ def resolve(
         },
         "objective": preset.objective_for(family).model_dump(),
         "optimiser": preset.optimiser_for(family).model_dump(),
-        # Schedules take turns between decoder and discriminator: an autoencoder has no turns.
-        "schedule": preset.schedule.model_dump() if "gan" in system else {},
+        "schedule": preset.schedule.model_dump(),
     }
     config = with_overrides(validated(RunConfig, tree, "settings"), overrides or {})
+    if "gan" not in system:  # an autoencoder has no turns to take
+        config = config.model_copy(update={"schedule": ScheduleConfig()})
     if config.batch > len(dataset.train):
         raise ConfigError(
             f"batch (={config.batch}) is larger than the training set (={len(dataset.train)}); "
@@ -123,6 +132,17 @@ OF_LABELS = {f"objective.{name}_weight" for name in ("label", "style", "code_sty
 """Settings that say nothing to a system without labels."""
 
 
+OF_SCHEDULES = {
+    "discriminator_steps": {"ratio", "inner-loops"},
+    "generator_steps": {"ratio", "inner-loops"},
+    "discriminator_until": {"inner-loops"},
+    "generator_until": {"inner-loops"},
+    "equilibrium": {"equilibrium"},
+    "margin": {"equilibrium"},
+}
+"""Schedules that read a setting of theirs."""
+
+
 def idle(overrides: Iterable[str], config: RunConfig) -> list[str]:
     """Those of the keys given to `resolve` that change nothing in this run.
 
@@ -138,13 +158,22 @@ def _without_effect(key: str, config: RunConfig) -> bool:
     if key == "model.temperature":
         return not fitted_prior(model)
     if branch == "schedule":
-        return "discriminator" not in model.networks
-    if name in {f"{network}_lr" for network in get_args(NetworkName)}:
-        return name.removesuffix("_lr") not in model.networks
+        kinds = OF_SCHEDULES.get(name, {config.schedule.kind})
+        return "discriminator" not in model.networks or config.schedule.kind not in kinds
+    network = name.removeprefix("architecture.").removesuffix("_lr")
+    if network in get_args(NetworkName):
+        return network not in model.networks
+    if name in {"logvar_limit", "kl_logvar_limit"}:
+        return model.family not in {"vae", "vae-gan"}
     if not value:
         return False
+    muon = set(config.optimiser.muon) & set(model.networks)
     if key == "optimiser.weight_decay":
-        return config.optimiser.kind == "rmsprop-tensorflow"
+        return config.optimiser.kind == "rmsprop-tensorflow" and not muon
+    if key == "optimiser.muon_lr":
+        return not muon
+    if key == "optimiser.final_lr":
+        return config.optimiser.decay == "constant"
     if key == "objective.style_weight" and not config.objective.transfer_weight:
         return True
     unlabelled = key in OF_LABELS and not model.num_classes

@@ -217,6 +217,14 @@ def test_a_light_ground_is_noted_and_turned_round(works: Any, tmp_path: Path) ->
     assert np.abs(picture(turned.paths[0]).astype(int) - picture(dark.paths[0])).max() <= 2
     noted = drawn("ink.png", "--invert")
     assert "ink.png has a dark ground where light is wanted: try without --invert" in noted.err
+    # On a transparent ground there is nothing to note, whatever the colour of the ink.
+    for ink, flags in ((255, ()), (0, ("--invert",))):
+        clear = Image.merge("LA", (Image.new("L", paper.size, ink), ImageOps.invert(paper)))
+        clear.save(tmp_path / f"clear-{ink}.png")
+        ended = drawn(f"clear-{ink}.png", *flags)
+        assert ended.err == ""
+        shown = picture(ended.paths[0])
+        assert np.abs(shown.astype(int) - picture(turned.paths[0])).mean() < 2
 
 
 def test_a_model_of_the_package_transfers_without_its_data(
@@ -231,6 +239,9 @@ def test_a_model_of_the_package_transfers_without_its_data(
     other = works(
         "transfer", "mnist", "--label", 7, "--n", 2, "--seed", 4, "--out", tmp_path / "b.png"
     )
+    monkeypatch.chdir(tmp_path)  # and a name of its own: the report would take it for test images
+    named = works("transfer", "mnist", "--label", 7, "--n", 2).paths
+    assert named == [Path("mnist/figures/transfer-7-draws.png")]
     assert not np.array_equal(picture(ended.paths[0]), picture(other.paths[0]))
 
 

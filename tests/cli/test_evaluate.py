@@ -186,7 +186,11 @@ def test_how_far_a_run_is_counts_the_steps_since_the_last_row(works: Any, tmp_pa
     numbers = json.loads((run / "checkpoints/step-00000012/state.json").read_text())
     expected = {name: round(numbers[name], 3) for name in ("step", "images_seen", "seconds")}
     assert reached(RunDirectory(run)) == expected
+    works("evaluate", run, "--n", 60)
     shutil.rmtree(run / "checkpoints")  # to save room: what the log says is nearly as good
+    ended = works("compare", run, "--n", 60, "--outdir", tmp_path / "out")
+    assert "measured again" not in ended.err
+    assert json.loads((run / "metrics.json").read_text())["about"]["trained"] == expected
     assert reached(RunDirectory(run))["step"] == 10
     (run / "stats.jsonl").unlink()
     assert reached(RunDirectory(run)) is None

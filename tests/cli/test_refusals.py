@@ -383,7 +383,6 @@ def test_images_that_do_not_fit(refused: Refused, trained: Any) -> None:
     right = Image.new("L", (28, 28))
     right.putpixel((9, 9), 99)
     right.save("right.png")
-    Image.new("L", (28, 28), 99).save("blank.png")
     Image.new("L", (30, 20)).save("wide.png")
     Path("text.png").write_text("no picture")
     own = ["--from-label", "3"]
@@ -397,6 +396,8 @@ def test_images_that_do_not_fit(refused: Refused, trained: Any) -> None:
     refused([*command, "right.png", "--label", "3"], "either --label, or --images")
     refused([*command, "right.png", "--from-label", "10"], "label 10 is out of range")
     refused([*command, "right.png", "--from-label", "-1"], "label -1 is out of range")
-    refused([*command, "blank.png", *own], "'blank.png' is all of one colour")
+    Image.new("L", (60, 40), 99).save("blank.png")
+    refused([*command, "blank.png", *own, "--resize"], "'blank.png' is all of one colour")
+    refused(["transfer", trained(), "--label", "3", "--invert"], "are for --images")
     refused([*command, *own], "no image files given")
     assert not Path("out.png").exists() and not (run / "figures" / "transfer-3.png").exists()

@@ -19,6 +19,7 @@ from vaegan import Model, VaeganError, VaeganEstimator, load_dataset, to_images
 from vaegan.config import SYSTEMS, family_of
 from vaegan.data import Dataset
 from vaegan.errors import ConfigError, DataError, RunError, Unsupported
+from vaegan.estimator import as_labels
 from vaegan.settings import resolve
 from vaegan.training import trainer_for
 
@@ -385,6 +386,10 @@ def test_estimator_names_what_is_wrong_with_the_data(
     refused(lambda: fresh.fit(X, y + 0.5), "float64", "0 .. K-1", error=DataError)
     refused(lambda: fresh.fit(X, y.astype(str)), "<U", "LabelEncoder", error=DataError)
     refused(lambda: fresh.fit(X, y[:, None]), "(32, 1)", error=DataError)
+    refused(lambda: fresh.fit(X, y + math.inf), "float64", error=DataError)
+    for same in (y.astype(float), y.astype(object), y.tolist()):
+        assert np.array_equal(as_labels(same), y)
+    assert as_labels(y > 4).tolist() == (y > 4).astype(int).tolist()
     refused(lambda: fresh.fit(X[:4], y[:4]), "batch (=16)", error=ConfigError)
     if estimator.system.startswith("c"):
         refused(lambda: fresh.fit(X), "no labels", error=DataError)

@@ -118,6 +118,12 @@ def trained(run: RunDirectory) -> dict[str, float] | None:
     return numbers and {name: round(numbers[name], 3) for name in names}
 
 
+def _same_step(scores: Scores, run: RunDirectory) -> bool:
+    """Whether scores are of the step that a run has reached, as far as its checkpoints tell."""
+    reached = checkpoint.reached(run.checkpoints)
+    return reached is None or scores.about.get("trained", {}).get("step") == reached["step"]
+
+
 def measured_once(opened: Opened, judges: Judges, n: int, seed: int) -> Run:
     """The run with the scores in its metrics.json, where these are what is asked; else measured."""
     from vaegan.evaluation.comparison import Run
@@ -152,7 +158,7 @@ def kept(opened: Opened, dataset: Dataset, judge: Judge, n: int, seed: int) -> S
         != opened.model.config.temperature,
         "other seeds": seed not in scores.about.get("seeds", []),
         "an earlier state of the model": file.stat().st_mtime < opened.run.weights.stat().st_mtime
-        or scores.about.get("trained") != trained(opened.run),
+        or not _same_step(scores, opened.run),
     }
     found = [what for what, differs in differences.items() if differs]
     if found:

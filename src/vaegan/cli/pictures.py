@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
-import numpy as np
 from cyclopts import Parameter, validators
 
 from vaegan.cli.loading import Opened, open_run
@@ -14,6 +13,7 @@ from vaegan.errors import ConfigError, DataError, Unsupported
 from vaegan.pretrained import shipped
 
 if TYPE_CHECKING:
+    import numpy as np
     from PIL import Image
 
     from vaegan.data import Split
@@ -32,6 +32,9 @@ Label = Annotated[
         help="Number of the class; every class when left out.", validator=validators.Number(gte=0)
     ),
 ]
+
+DARK, LIGHT = 64, 191
+"""Grey levels of a ground that is plainly one or the other."""
 
 Side = Annotated[int, Parameter(help="Images a side.", validator=validators.Number(gte=2, lte=40))]
 
@@ -82,6 +85,8 @@ def transfer(
     if encoder is None or not opened.model.config.num_classes:
         lacks = "no labels to transfer between" if encoder or system == "gan" else "no encoder"
         raise Unsupported(f"system {system!r} has {lacks}; train cvae-gan")
+    if images is None and (resize or invert):
+        raise ConfigError("--resize and --invert are for --images")
     if (label is not None and images is not None) or (images is None and from_label is not None):
         raise ConfigError("give either --label, or --images with --from-label")
     if images is not None:
@@ -97,15 +102,21 @@ def transfer(
     test = _test_images(opened) if shipped(run) and data is None else opened.dataset().test
     for one in labels_of(opened, label):
         assert one is not None
+        name, origin = f"transfer-{one}", "the originals"
         if test is None:
             pixels = to_pixels(opened.model.sample(n, one, seed=seed))
-            origin = "draws from the prior"
+            name, origin = f"{name}-draws", "draws from the prior"
         else:
-            pixels, origin = gallery.of_class(test, one, n, seed), "the originals"
+            try:
+                pixels = gallery.of_class(test, one, n, seed)
+            except DataError as error:
+                if label is not None:
+                    raise
+                print(f"note: {error}", file=sys.stderr)
+                continue
         picture = gallery.transfer(
             opened.model, pixels, one, origin=origin, invert=inverted(opened)
         )
-        name = f"transfer-{one}"
         write(picture, opened, name, out if label is not None else _in(out, name))
 
 
@@ -123,27 +134,26 @@ def _test_images(opened: Opened) -> Split | None:
 def _own_images(opened: Opened, files: list[Path], *, resize: bool, invert: bool) -> np.ndarray:
     """Image files, uint8 (N, H, W, C), with a note where their ground is not the model's.
 
-    DataError for files that cannot be used or hold nothing but one colour.
+    DataError for files that cannot be used or are of one colour.
     """
     import torch
 
-    from vaegan.images import read_image_files, to_pixels
+    from vaegan.images import edge_level, outline, read_image_files, to_pixels
 
     config = opened.model.config
     usual = opened.model.decode(torch.zeros(1, config.latent_dim), torch.zeros(1).long())
-    level = border(to_pixels(usual)[0])
-    ground, plain = 255 * (level > 127), not 64 < level < 191  # nothing is said of a grey one
-    behind = 255 - ground if invert else ground
-    pixels, other = (
-        read_image_files(files, config.image_size, config.channels, resize=resize, ground=colour)
-        for colour in (behind, 255 - behind)
+    level = edge_level(to_pixels(usual)[0])
+    ground = 255 if level >= LIGHT else 0
+    wanted = 255 - ground if invert else ground
+    pixels = read_image_files(
+        files, config.image_size, config.channels, resize=resize, ground=wanted
     )
-    for path, image, own in zip(files, pixels, pixels == other):  # where the ground is the file's
-        rows, columns = (np.flatnonzero(own.any((axis, 2))) for axis in (1, 0))
-        if image.min() == image.max() or not len(rows):
+    for path in files:
+        edge, blank = outline(path)
+        if blank:
             raise DataError(f"{str(path)!r} is all of one colour: there is no style in it")
-        edge = border(image[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
-        if config.channels == 1 and plain and abs(edge - behind) > 127:
+        plain = config.channels == 1 and not DARK < level < LIGHT
+        if plain and edge is not None and abs(edge - wanted) > 127:
             theirs, ours = ("light", "dark") if edge > 127 else ("dark", "light")
             how = "without" if invert else "with"
             print(
@@ -151,12 +161,6 @@ def _own_images(opened: Opened, files: list[Path], *, resize: bool, invert: bool
                 file=sys.stderr,
             )
     return 255 - pixels if invert else pixels
-
-
-def border(pixels: np.ndarray) -> float:
-    """Median of the outermost pixels of an image (H, W, C)."""
-    edges = (pixels[0], pixels[-1], pixels[:, 0], pixels[:, -1])
-    return float(np.median(np.concatenate(edges)))
 
 
 def manifold(

@@ -197,12 +197,13 @@ def lead(
 
 
 def too_short(config: RunConfig, step: int) -> str:
-    """What is to be said of a run that ended while its learning rates were rising, or nothing."""
+    """What is to be said of a run that has come no further than its warm-up, or nothing."""
     if step > config.optimiser.warmup:
         return ""
     return (
         f"{step} steps are too few to be worth a look: learning rates were still rising, over "
-        f"{config.optimiser.warmup} steps; give a larger budget, or --threads 1 on a busy machine"
+        f"{config.optimiser.warmup} steps; give a larger budget "
+        "(on a busy machine --threads 1 makes more steps a minute)"
     )
 
 
