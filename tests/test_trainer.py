@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from vaegan import checkpoint
-from vaegan.config import SYSTEMS
+from vaegan.config import SYSTEMS, ScheduleConfig
 from vaegan.draws import Draws
 from vaegan.errors import TrainingDiverged
 from vaegan.trainer import Trainer
@@ -314,7 +314,8 @@ def test_a_gradient_that_is_not_finite_stops_the_run(configure, trainer_of, valu
 
 
 def test_a_phase_of_networks_that_a_system_lacks_changes_nothing(configure, trainer_of):
-    trainer = trainer_of(configure("vae", schedule__kind="ratio"))
+    turns = ScheduleConfig(kind="ratio")  # `resolve` gives an autoencoder none
+    trainer = trainer_of(configure("vae").model_copy(update={"schedule": turns}))
     values = trainer.step()
     assert (values["encoder_steps"], values["decoder_steps"]) == (1, 1)
     assert trainer.progress.passes == 2

@@ -49,17 +49,18 @@ def test_what_differs_is_named_where_headings_would_be_the_same(configure: Any) 
     assert of(plain, heavy) == ["cvae 4 kl_weight 1", "cvae 4 kl_weight 2"]
     # Everything that differs, lists with their numbers; twins in their last word in full.
     decoder = ["label", "dense 9", "lrelu 0.2", "image"]
+    game = configure("cgan")
     other = configure(
-        "cvae",
+        "cgan",
         batch=4,
         optimiser__kind="rmsprop",
         optimiser__betas=[0.0, 0.9],
         schedule__kind="ratio",
         model__architecture__decoder=decoder,
     )
-    assert of(plain, other) == [
-        "cvae 4 batch 8, decoder #1, optimiser.kind adam, betas 0 0.99, schedule.kind together",
-        "cvae 4 batch 4, decoder #2, optimiser.kind rmsprop, betas 0 0.9, schedule.kind ratio",
+    assert of(game, other) == [
+        "cgan 4 batch 8, decoder #1, optimiser.kind adam, betas 0 0.99, schedule.kind together",
+        "cgan 4 batch 4, decoder #2, optimiser.kind rmsprop, betas 0 0.9, schedule.kind ratio",
     ]
     # Others keep their short headings, and a seed beside them changes nothing.
     beside = configure("cvae", seed=5, objective__kl_weight=2)
