@@ -13,7 +13,7 @@ from PIL import Image
 
 from vaegan import images as module
 from vaegan.errors import DataError
-from vaegan.images import read_image_files, to_images, to_pixels
+from vaegan.images import outline, read_image_files, to_images, to_pixels
 
 RAMP = np.arange(256, dtype=np.uint8).reshape(16, 16)
 NOISE = np.random.default_rng(0).integers(0, 256, (16, 16), np.uint8)
@@ -397,3 +397,28 @@ def test_damaged_files_give_an_image_or_one_line(tmp_path, kind, place, noise, c
     else:
         assert read.shape == (1, 16, 16, 3)
         assert read.dtype == np.uint8
+
+
+# ── what a file's ground is ──────────────────────────────────────────────────────────────────
+
+
+def test_the_ground_is_what_lies_at_the_edge(tmp_path):
+    """And nothing is said of it where most of the edge is transparent."""
+    ink = np.full((6, 9), 200, np.uint8)
+    ink[2:4, 3:5] = 10
+    whole, none = np.full_like(ink, 255), np.zeros_like(ink)
+    none[2:4, 3:5] = 255
+    grey, deep = Image.fromarray(ink), Image.fromarray(ink.astype(np.uint16) * 257)
+    for name, image, level in (
+        ("grey", grey, 200),
+        ("deep", deep, 200),
+        ("colour", Image.merge("RGB", (grey, grey, Image.fromarray(none))), 400 / 3),
+        ("opaque", Image.merge("LA", (grey, Image.fromarray(whole))), 200),
+        ("clear", Image.merge("LA", (grey, Image.fromarray(none))), None),
+    ):
+        image.save(tmp_path / f"{name}.png")
+        found, blank = outline(tmp_path / f"{name}.png")
+        assert (found == pytest.approx(level) if level else found is None) and not blank, name
+    for image in (Image.new("RGB", (5, 4), (200, 0, 0)), Image.new("LA", (5, 4))):
+        image.save(tmp_path / "blank.png")
+        assert outline(tmp_path / "blank.png")[1]

@@ -187,19 +187,20 @@ def outline(path: str | os.PathLike[str]) -> tuple[float | None, bool]:
             bands = np.asarray(opened.convert("RGBA"))
             colours, alpha = bands[..., :3], bands[..., 3]
     blank = bool((colours == colours[:1, :1]).all() and (alpha == alpha[0, 0]).all())
-    ring = np.ones(alpha.shape, bool)
-    ring[1:-1, 1:-1] = False
-    opaque = ring & (alpha > 127)
-    if 2 * opaque.sum() < ring.sum():
-        return None, blank
-    return float(np.median(colours[opaque].mean(axis=1))), blank
+    return edge_level(colours, alpha > 127), blank
 
 
-def edge_level(pixels: np.ndarray) -> float:
-    """Median of the outermost pixels of an image (H, W, C), 0 .. 255."""
+def edge_level(pixels: np.ndarray, opaque: np.ndarray | None = None) -> float | None:
+    """Median brightness, 0 .. 255, of the outermost pixels of an image (H, W, C).
+
+    Of those alone that are `opaque` (H, W), where that is given; None when most are not.
+    """
     ring = np.ones(pixels.shape[:2], bool)
     ring[1:-1, 1:-1] = False
-    return float(np.median(pixels[ring]))
+    counted = ring if opaque is None else ring & opaque
+    if 2 * counted.sum() < ring.sum():
+        return None
+    return float(np.median(pixels[counted].mean(axis=1)))
 
 
 @contextmanager

@@ -131,7 +131,6 @@ EFFECT = {
 OF_LABELS = {f"objective.{name}_weight" for name in ("label", "style", "code_style")}
 """Settings that say nothing to a system without labels."""
 
-
 OF_SCHEDULES = {
     "discriminator_steps": {"ratio", "inner-loops"},
     "generator_steps": {"ratio", "inner-loops"},

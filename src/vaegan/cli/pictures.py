@@ -143,6 +143,7 @@ def _own_images(opened: Opened, files: list[Path], *, resize: bool, invert: bool
     config = opened.model.config
     usual = opened.model.decode(torch.zeros(1, config.latent_dim), torch.zeros(1).long())
     level = edge_level(to_pixels(usual)[0])
+    assert level is not None
     ground = 255 if level >= LIGHT else 0
     wanted = 255 - ground if invert else ground
     pixels = read_image_files(
